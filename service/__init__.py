@@ -1,0 +1,1 @@
+"""The service: REST API, database, dispatcher and command line."""

@@ -1,0 +1,1 @@
+"""What runs on the Ray cluster: one attempt of one job."""
