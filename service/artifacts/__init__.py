@@ -1,0 +1,1 @@
+"""Artifacts: stored files of a job, listed and downloaded by id."""

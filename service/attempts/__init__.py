@@ -1,0 +1,1 @@
+"""Attempts: the worker's ticket, and the records that it sends back."""

@@ -1,0 +1,118 @@
+"""Who may call: the owner of the installation (one token) and each running attempt (a token of its own).
+
+Both are bearer tokens. Attempt tokens are derived (HMAC) from a key file, so the database holds no secret and a
+repeated launch passes the same token.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import select
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.errors import Problem, problem_response
+from service.models import Attempt
+from service.settings import Settings
+
+_bearer = HTTPBearer(auto_error=False, description="The owner's token, or an attempt's own token on its two routes.")
+_Given = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+def ensure_secrets(settings: Settings) -> None:
+    """Make `HOME/run` (0700), the owner's token and the key of attempt tokens (0600) where they are missing.
+
+    Safe when several processes do it at once: the first file wins and is never replaced.
+    """
+    settings.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.run.chmod(0o700)
+    for path in (settings.token_file, settings.secret_file):
+        if not path.exists():
+            _create_once(path, secrets.token_hex(32))
+        path.chmod(0o600)
+
+
+def owner_token(settings: Settings) -> str:
+    """The API token of the installation's owner. Raises FileNotFoundError before `ensure_secrets`."""
+    return settings.token_file.read_text(encoding="ascii").strip()
+
+
+def attempt_token(settings: Settings, attempt_id: str, epoch: int) -> str:
+    """The token with which one attempt calls its two routes (hex)."""
+    key = settings.secret_file.read_text(encoding="ascii").strip().encode()
+    return hmac.new(key, f"{attempt_id}:{epoch}".encode(), hashlib.sha256).hexdigest()
+
+
+def require_owner(request: Request, given: _Given) -> None:
+    """Dependency: the caller holds the owner's token, else 401."""
+    if not _equal(given, owner_token(request.app.state.settings)):
+        raise _unauthorized("the API token is missing or wrong; send `Authorization: Bearer <token>` with the token "
+                            "in the file run/api-token of the installation's home folder")  # fmt: skip
+
+
+def require_attempt(request: Request, attempt_id: str, given: _Given) -> None:
+    """Dependency of routes with `attempt_id`: the caller holds this attempt's token, else 401.
+
+    Whether the attempt is still the current one is for the service to say (409), not for this check.
+    """
+    with request.app.state.db.read() as session:
+        epoch = session.scalar(select(Attempt.epoch).where(Attempt.id == attempt_id))
+    known = -1 if epoch is None else epoch
+    right = _equal(given, attempt_token(request.app.state.settings, attempt_id, known))
+    if epoch is None or not right:
+        raise _unauthorized("the token is not that of this attempt")
+
+
+class HostAllowList:
+    """Refuses requests for other host names: a web page must not reach us by pointing its own name at loopback."""
+
+    def __init__(self, app: ASGIApp, allowed: tuple[str, ...]):
+        self.app, self.allowed = app, frozenset(name.lower() for name in allowed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            hosts = Headers(scope=scope).getlist("host")
+            if len(hosts) != 1 or _host_name(hosts[0]) not in self.allowed:
+                problem = Problem(400, "the Host header names a host that this service does not answer for")
+                await problem_response(scope, problem)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def _host_name(header: str) -> str:
+    """The name of a Host header without its port; an IPv6 address keeps its brackets."""
+    end = header.find("]") + 1 if header.startswith("[") else header.find(":")
+    return (header if end <= 0 else header[:end]).lower()
+
+
+def _equal(given: HTTPAuthorizationCredentials | None, token: str) -> bool:
+    sent = given.credentials if given is not None else ""
+    return hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), token.encode())
+
+
+def _unauthorized(detail: str) -> Problem:
+    return Problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _create_once(path: Path, text: str) -> None:
+    """Write `path` completely or not at all, and never over an existing file."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # another process was first; its secret is the one
+            os.link(aside, path)
+    finally:
+        aside.unlink()

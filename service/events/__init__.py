@@ -1,0 +1,1 @@
+"""Events: what happened, as a stream that a client resumes without gap or repeat."""

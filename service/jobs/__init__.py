@@ -1,0 +1,1 @@
+"""Jobs: submit, list, cancel, read; `states.py` owns every change of a job's state."""
