@@ -1,0 +1,1 @@
+"""Detectors: backbones, pyramid, heads, and how their raw outputs become detections."""
