@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import secrets
 from http import HTTPStatus
@@ -14,7 +15,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -96,6 +97,11 @@ def install(app: FastAPI) -> None:
     for kind in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(kind, _no_database)
 
+    @app.exception_handler(DataError)
+    async def _no_such_value(request: Request, error: DataError) -> Response:
+        log.warning("the database refused a value: %s request_id=%s", error.orig, request_id(request.scope))
+        return problem_response(request.scope, Problem(422, "a value in this request cannot be stored or looked up"))
+
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
         return problem_response(request.scope, from_validation(list(error.errors())))
@@ -116,19 +122,22 @@ def from_validation(faults: list[Any]) -> Problem:
     return Problem(422, f"the request is not valid; {first}{more}", errors=errors)
 
 
-async def read_json(request: Request) -> Any:
-    """The body as JSON values. 400 names line and column; too deep nesting is refused; NaN and Infinity are no JSON."""
-    raw = await request.body()
+async def read_body(request: Request) -> bytes:
+    """Dependency: the whole body as it came. `BodyLimit` has bounded it."""
+    return await request.body()
+
+
+def parse_json(raw: bytes, *, clean: bool = False) -> Any:
+    """Strict JSON: UTF-8, no NaN or Infinity, no doubled keys, at most `MAX_JSON_DEPTH` levels.
+
+    Characters that no database text can hold are refused, or with `clean` replaced by U+FFFD.
+    Raises `Problem` 400, which names line and column where there is one.
+    """
     if not raw.strip():
         raise Problem(400, "the body is empty; send JSON")
-    return parse_json(raw)
-
-
-def parse_json(raw: bytes) -> Any:
-    """Strict JSON: UTF-8, no NaN, no doubled keys, at most `MAX_JSON_DEPTH` levels. Raises `Problem` 400."""
     try:
         text = raw.decode("utf-8")
-        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_distinct)
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_distinct)
     except UnicodeDecodeError as error:
         raise Problem(400, f"the body is not UTF-8 (byte {error.start}); send JSON in UTF-8") from None
     except json.JSONDecodeError as error:
@@ -144,8 +153,11 @@ def parse_json(raw: bytes) -> Any:
         raise Problem(400, f"the body is not valid JSON: {error}") from None
     if _depth_exceeds(value, MAX_JSON_DEPTH):
         raise _too_deep()
-    if "\\u" in text and _unstorable(value):
-        raise Problem(400, "the body holds a NUL or half of a surrogate pair, which no text may hold; leave it out")
+    if "\\u" in text:
+        cleaned = _cleaned(value)
+        if not clean and cleaned != value:
+            raise Problem(400, "the body holds a NUL or half of a surrogate pair, which no text may hold; leave it out")
+        return cleaned
     return value
 
 
@@ -181,13 +193,24 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
     return True
 
 
-def _unstorable(value: Any) -> bool:
-    """Text that PostgreSQL (NUL) or UTF-8 (lone surrogates) cannot hold."""
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text[:40]} is out of range")
+    return number
+
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # NUL: PostgreSQL refuses it; lone surrogates: UTF-8 cannot hold them
+
+
+def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
-        return any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value)
+        return _UNSTORABLE.sub("\ufffd", value)
     if isinstance(value, dict):
-        return any(_unstorable(inner) for pair in value.items() for inner in pair)
-    return isinstance(value, list) and any(_unstorable(inner) for inner in value)
+        return {_cleaned(key): _cleaned(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(inner) for inner in value]
+    return value
 
 
 _GOOD_REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")

@@ -1,7 +1,37 @@
-"""HTTP routes of attempts."""
+"""HTTP routes of attempts: what a worker calls with its own token."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import ValidationError
+
+from bcd.records import RecordAck, RecordBatch, Ticket
+from service.attempts import service
+from service.deps import Config, Db
+from service.errors import from_validation, parse_json, read_body
 
 router = APIRouter(tags=["attempts"])
+
+_BODY = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": RecordBatch.model_json_schema()}}}
+}
+
+
+@router.get("/attempts/{attempt_id}/ticket", summary="All that a worker needs to run this attempt")
+def get_ticket(db: Db, settings: Config, attempt_id: str) -> Ticket:
+    with db.read() as session:
+        return service.ticket(session, settings, attempt_id)
+
+
+@router.post("/attempts/{attempt_id}/records", openapi_extra=_BODY, summary="What the attempt did; none: a heartbeat")
+def post_records(db: Db, settings: Config, attempt_id: str, raw: Annotated[bytes, Depends(read_body)]) -> RecordAck:
+    # clean: a refused log line would block everything behind it for good
+    value = parse_json(raw, clean=True)
+    try:
+        batch = RecordBatch.model_validate(value)
+    except ValidationError as error:
+        raise from_validation([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]) from None
+    with db.write() as session:
+        return service.apply_records(session, settings, attempt_id, batch)

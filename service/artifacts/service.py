@@ -1,0 +1,53 @@
+"""Artifacts of a job, and the file behind one."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service import storage
+from service.errors import Problem
+from service.models import Artifact
+from service.settings import Settings
+
+log = logging.getLogger("bcd.api")
+
+
+def list_of_job(session: Session, job_id: str) -> Sequence[Artifact]:
+    """Artifacts in the order of their steps."""
+    query = select(Artifact).where(Artifact.job_id == job_id)
+    return session.scalars(query.order_by(Artifact.step, Artifact.type, Artifact.name)).all()
+
+
+def existing(session: Session, artifact_id: str) -> Artifact:
+    """The artifact. Raises `Problem` 404."""
+    row = session.get(Artifact, artifact_id)
+    if row is None:
+        raise Problem(404, f"there is no artifact {artifact_id!r}; a job keeps only its newest checkpoints")
+    return row
+
+
+def file_of(settings: Settings, row: Artifact) -> Path:
+    """The stored file. Raises `Problem` 410 when storage has lost it or holds another size."""
+    try:
+        path = storage.resolve(settings, row.key)
+        size = path.stat().st_size if path.is_file() else None
+    except (storage.BadKey, OSError) as error:
+        log.error("artifact %s cannot be read: %s", row.id, error)
+        size = None
+    if size is None:
+        raise Problem(410, f"the file of artifact {row.id} is gone from storage")
+    if size != row.size:
+        raise Problem(410, f"the file of artifact {row.id} is damaged: {size} bytes in storage, {row.size} expected")
+    return path
+
+
+def download_name(job_id: str, name: str) -> str:
+    """A file name that is harmless on every system and in a header."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", f"{job_id}-{name}").lstrip(".-")
+    return plain[:200] or "artifact"

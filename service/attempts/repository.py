@@ -1,0 +1,65 @@
+"""Queries and bulk writes for what attempts report. No decisions, no commits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from service.models import Artifact, Attempt, Evaluation, Job, LogLine, Metric
+
+
+def lock(session: Session, attempt_id: str) -> tuple[Attempt, Job] | None:
+    """The attempt and its job, locked until the end of the transaction; the job first, as everywhere."""
+    job_id = session.scalar(select(Attempt.job_id).where(Attempt.id == attempt_id))
+    if job_id is None:
+        return None
+    job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
+    attempt = session.get(Attempt, attempt_id, with_for_update=True, populate_existing=True)
+    return None if job is None or attempt is None else (attempt, job)
+
+
+def upsert_metrics(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Write scalars; a row of the same (job, key, step) is overwritten. Rows must differ in that key."""
+    if not rows:
+        return
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(Metric)
+    new = statement.excluded
+    statement = statement.on_conflict_do_update(
+        index_elements=["job_id", "key", "step"],
+        set_={"value": new.value, "time": new.time, "attempt_id": new.attempt_id},
+    )
+    session.connection().execute(statement, rows)
+
+
+def insert_logs(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        session.connection().execute(insert(LogLine), rows)
+
+
+def artifact(session: Session, job_id: str, type: str, name: str) -> Artifact | None:
+    query = select(Artifact).where(Artifact.job_id == job_id, Artifact.type == type, Artifact.name == name)
+    return session.scalar(query)
+
+
+def artifacts(session: Session, job_id: str, type: str) -> Sequence[Artifact]:
+    """Artifacts of a type, newest step first."""
+    query = select(Artifact).where(Artifact.job_id == job_id, Artifact.type == type)
+    return session.scalars(query.order_by(Artifact.step.desc(), Artifact.created_at.desc(), Artifact.id.desc())).all()
+
+
+def delete_artifacts(session: Session, ids: Sequence[str]) -> None:
+    session.execute(delete(Artifact).where(Artifact.id.in_(ids)))
+
+
+def keys_in_use(session: Session, keys: Iterable[str]) -> set[str]:
+    """Those of the storage keys that some artifact names."""
+    return set(session.scalars(select(Artifact.key).where(Artifact.key.in_(list(keys)))))
+
+
+def evaluation(session: Session, job_id: str, name: str) -> Evaluation | None:
+    return session.scalar(select(Evaluation).where(Evaluation.job_id == job_id, Evaluation.name == name))

@@ -1,0 +1,76 @@
+"""Queries about jobs and what belongs to them. No decisions, no commits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import select, tuple_
+from sqlalchemy.orm import Session
+
+from service.models import Attempt, Evaluation, Job, LogLine, Metric
+
+FINAL = "final"  # name of the evaluation that is a job's result
+
+
+def get(session: Session, job_id: str, *, lock: bool = False) -> Job | None:
+    return session.get(Job, job_id, with_for_update=True if lock else None)
+
+
+def by_idempotency_key(session: Session, key: str) -> Job | None:
+    return session.scalar(select(Job).where(Job.idempotency_key == key))
+
+
+def page(session: Session, *, states: Iterable[str], limit: int, after: tuple[float, str] | None) -> Sequence[Job]:
+    """Up to `limit` jobs, newest first, behind the place `after` (created_at, id)."""
+    query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
+    wanted = list(states)
+    if wanted:
+        query = query.where(Job.state.in_(wanted))
+    if after is not None:
+        query = query.where(tuple_(Job.created_at, Job.id) < after)
+    return session.scalars(query).all()
+
+
+def attempts_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[Attempt]]:
+    """Attempts of each job in order."""
+    out: dict[str, list[Attempt]] = {job_id: [] for job_id in job_ids}
+    query = select(Attempt).where(Attempt.job_id.in_(job_ids)).order_by(Attempt.number)
+    for attempt in session.scalars(query):
+        out[attempt.job_id].append(attempt)
+    return out
+
+
+def final_results(session: Session, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Results of the final evaluation of each job that has one."""
+    query = select(Evaluation).where(Evaluation.job_id.in_(job_ids), Evaluation.name == FINAL)
+    return {row.job_id: row.results for row in session.scalars(query)}
+
+
+def evaluations(session: Session, job_id: str) -> Sequence[Evaluation]:
+    query = select(Evaluation).where(Evaluation.job_id == job_id)
+    return session.scalars(query.order_by(Evaluation.step, Evaluation.created_at)).all()
+
+
+def metrics(
+    session: Session, job_id: str, *, keys: Sequence[str], after_step: int | None
+) -> Iterable[tuple[str, int, float, float]]:
+    """(key, step, value, time) ordered by key and step."""
+    query = select(Metric.key, Metric.step, Metric.value, Metric.time).where(Metric.job_id == job_id)
+    if keys:
+        query = query.where(Metric.key.in_(keys))
+    if after_step is not None:
+        query = query.where(Metric.step > after_step)
+    return (row._tuple() for row in session.execute(query.order_by(Metric.key, Metric.step)))
+
+
+def logs(session: Session, job_id: str, *, after: int, limit: int) -> Iterable[tuple[LogLine, int]]:
+    """Log lines with the number of their attempt, in order of arrival."""
+    query = (
+        select(LogLine, Attempt.number)
+        .join(Attempt, Attempt.id == LogLine.attempt_id)
+        .where(LogLine.job_id == job_id, LogLine.id > after)
+        .order_by(LogLine.id)
+        .limit(limit)
+    )
+    return (row._tuple() for row in session.execute(query))

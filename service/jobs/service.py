@@ -1,0 +1,176 @@
+"""Decisions about jobs: accept a spec, cancel, show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from bcd.spec import JobSpec, SpecError, parse_spec
+from service.db import Database
+from service.errors import INVALID_SPEC, Problem
+from service.jobs import repository
+from service.jobs.schemas import JobOut, JobPage, LogLineOut, LogsOut, MetricsOut, Series, job_out
+from service.jobs.states import move, write_event
+from service.models import Job, JobState, new_id
+from service.paging import decode_cursor, encode_cursor
+
+
+def submit(db: Database, value: Any, *, idempotency_key: str | None) -> tuple[JobOut, bool]:
+    """Accept a job spec given as plain values. Returns the job and whether it is new.
+
+    The same key with the same spec gives the job that is already there, also when both arrive at once.
+    Raises `Problem`: 422 for a spec that cannot be used, 409 for a key that belongs to another spec.
+    """
+    spec = _parsed(value)
+    try:
+        with db.write() as session:
+            existing = _earlier(session, spec, idempotency_key)
+            if existing is not None:
+                return existing, False
+            job = _insert(session, spec, idempotency_key)
+            return job_out(job, [], None), True
+    except IntegrityError:
+        # PostgreSQL: another submission with this key committed between our look and our insert
+        with db.read() as session:
+            existing = _earlier(session, spec, idempotency_key)
+        if existing is None:
+            raise
+        return existing, False
+
+
+def _parsed(value: Any) -> JobSpec:
+    try:
+        return parse_spec(value)
+    except SpecError as error:
+        raise _bad_spec(error.errors) from None
+
+
+def _bad_spec(errors: list[tuple[str, str]]) -> Problem:
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    pointer, message = errors[0]
+    detail = f"the job spec cannot be used: {pointer or '/'}: {message}{more}"
+    return Problem(422, detail, type=INVALID_SPEC, errors=errors[:100])
+
+
+def _earlier(session: Session, spec: JobSpec, key: str | None) -> JobOut | None:
+    job = repository.by_idempotency_key(session, key) if key is not None else None
+    if job is None:
+        return None
+    if job.request_hash != spec.digest():
+        raise Problem(409, f"this Idempotency-Key was used for another spec (job {job.id}); use a new key")
+    return _shown(session, [job])[0]
+
+
+def _insert(session: Session, spec: JobSpec, key: str | None) -> Job:
+    teacher = _teacher(session, spec)
+    waits = teacher is not None and teacher.state != JobState.SUCCEEDED
+    job = Job(
+        id=new_id("job"),
+        name=spec.name,
+        spec=spec.canonical(),
+        state=(JobState.WAITING if waits else JobState.QUEUED).value,
+        teacher_job_id=teacher.id if teacher is not None else None,
+        idempotency_key=key,
+        request_hash=spec.digest(),
+        step=0,
+        total_steps=spec.schedule.steps,
+        created_at=time.time(),
+        epoch=0,
+    )
+    session.add(job)
+    session.flush()
+    data = {"from": None, "to": job.state, "cause": None}
+    write_event(session, "job.state", job.id, actor="user", data=data, moment=job.created_at)
+    return job
+
+
+def _teacher(session: Session, spec: JobSpec) -> Job | None:
+    """The job that trains the teacher, locked: it cannot end between this look and the commit."""
+    if spec.teacher is None or spec.teacher.job is None:
+        return None
+    teacher = repository.get(session, spec.teacher.job, lock=True)
+    if teacher is None:
+        raise _bad_spec([("/teacher/job", f"there is no job {spec.teacher.job!r}; give the id of a job")])
+    if teacher.state in (JobState.FAILED, JobState.CANCELLED, JobState.CANCELLING):
+        why = f" ({teacher.cause})" if teacher.cause else ""
+        raise _bad_spec(
+            [("/teacher/job", f"job {teacher.id} is {teacher.state}{why} and gives no teacher; choose another job")]
+        )
+    return teacher
+
+
+def cancel(session: Session, job_id: str) -> JobOut:
+    """Cancel a job: at once while it waits, through its worker while it runs. Again changes nothing.
+
+    Raises `Problem`: 404, or 409 when the job has already succeeded or failed.
+    """
+    job = repository.get(session, job_id, lock=True)
+    if job is None:
+        raise not_found(job_id)
+    if job.state in (JobState.WAITING, JobState.QUEUED):
+        move(session, job, JobState.CANCELLED, actor="user", cause="cancelled before it started")
+    elif job.state in (JobState.STARTING, JobState.RUNNING):
+        move(session, job, JobState.CANCELLING, actor="user")
+    elif job.state in (JobState.SUCCEEDED, JobState.FAILED):
+        raise Problem(409, f"job {job.id} has already {job.state}; there is nothing to cancel")
+    return _shown(session, [job], tracebacks=True)[0]
+
+
+def show(session: Session, job_id: str) -> JobOut:
+    """One job with the tracebacks of its attempts. Raises `Problem` 404."""
+    return _shown(session, [existing(session, job_id)], tracebacks=True)[0]
+
+
+def list_jobs(session: Session, *, states: Sequence[JobState], limit: int, cursor: str | None) -> JobPage:
+    """A page of jobs, newest first."""
+    after = decode_cursor(cursor) if cursor is not None else None
+    found = repository.page(session, states=[state.value for state in states], limit=limit + 1, after=after)
+    jobs = found[:limit]
+    more = len(found) > limit
+    return JobPage(
+        items=_shown(session, jobs), next_cursor=encode_cursor(jobs[-1].created_at, jobs[-1].id) if more else None
+    )
+
+
+def metrics(session: Session, job_id: str, *, keys: Sequence[str], after_step: int | None) -> MetricsOut:
+    """Metric series of a job. Raises `Problem` 404."""
+    existing(session, job_id)
+    series: dict[str, Series] = {}
+    for key, step, value, moment in repository.metrics(session, job_id, keys=keys, after_step=after_step):
+        one = series.setdefault(key, Series(steps=[], values=[], times=[]))
+        one.steps.append(step)
+        one.values.append(value)
+        one.times.append(moment)
+    return MetricsOut(series=series)
+
+
+def logs(session: Session, job_id: str, *, after: int, limit: int) -> LogsOut:
+    """Log lines behind line `after`. Raises `Problem` 404."""
+    existing(session, job_id)
+    lines = [
+        LogLineOut(id=line.id, time=line.time, level=line.level, text=line.text, attempt=number)
+        for line, number in repository.logs(session, job_id, after=after, limit=limit)
+    ]
+    return LogsOut(lines=lines, next=lines[-1].id if lines else after)
+
+
+def existing(session: Session, job_id: str) -> Job:
+    """The job. Raises `Problem` 404."""
+    job = repository.get(session, job_id)
+    if job is None:
+        raise not_found(job_id)
+    return job
+
+
+def not_found(job_id: str) -> Problem:
+    return Problem(404, f"there is no job {job_id!r}")
+
+
+def _shown(session: Session, jobs: Sequence[Job], *, tracebacks: bool = False) -> list[JobOut]:
+    ids = [job.id for job in jobs]
+    attempts, finals = repository.attempts_of(session, ids), repository.final_results(session, ids)
+    return [job_out(job, attempts[job.id], finals.get(job.id), tracebacks=tracebacks) for job in jobs]
