@@ -1,0 +1,60 @@
+"""Data sets in one internal form, and the batches made of them. `open_data` is the door for every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bcd.data.coco import open_coco
+from bcd.data.digits import open_digits
+from bcd.data.images import FileDataset
+from bcd.data.loader import Batch, EvalBatch, eval_batches, prefetch, train_batch
+from bcd.data.records import DataError, Dataset, ImageRecord, Progress, Splits
+from bcd.data.voc import open_voc
+from bcd.spec import CocoData, DigitsData
+
+if TYPE_CHECKING:
+    from bcd.spec import DataSpec
+
+__all__ = [
+    "Batch",
+    "DataError",
+    "Dataset",
+    "EvalBatch",
+    "ImageRecord",
+    "Splits",
+    "eval_batches",
+    "open_data",
+    "prefetch",
+    "train_batch",
+]
+
+
+def open_data(spec: DataSpec, *, cache_dir: Path | None = None, progress: Progress | None = None) -> Splits:
+    """Both splits of the data set that a spec names.
+
+    `cache_dir` keeps generated scenes between runs; `progress` gets a line of text now and then while something
+    takes long. Raises `DataError`.
+    """
+    if isinstance(spec, DigitsData):
+        return open_digits(spec, cache_dir, progress)
+    splits = open_coco(spec, progress) if isinstance(spec, CocoData) else open_voc(spec, progress)
+    if progress:
+        for line in _remarks(splits):
+            progress(line)
+    return splits
+
+
+def _remarks(splits: Splits) -> Iterator[str]:
+    """What someone should know about a data set that was read without an error."""
+    for role, dataset in (("train", splits.train), ("val", splits.val)):
+        for reason, count in sorted(dataset.skipped.items()):
+            yield f"{role}: left out {count:,} x {reason}"
+        if dataset.clipped:
+            yield f"{role}: cut {dataset.clipped:,} boxes at the image's edge"
+    if isinstance(splits.train, FileDataset) and isinstance(splits.val, FileDataset):
+        shared = set(splits.train.paths) & set(splits.val.paths)
+        if shared:
+            example = min(shared).name
+            yield f"warning: {len(shared):,} images are in both train and val (such as {example}); AP will look too good"

@@ -1,0 +1,138 @@
+"""What happens to an image and its boxes on the way to the model: keep-ratio resize and training augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bcd.spec import AugmentSpec
+
+Pixels = NDArray[np.uint8]
+
+MIN_SIDE = 2.0  # pixels; what is left of a box below this shows nothing that could be learnt
+MIN_VISIBLE = 0.2  # part of a box's area that must stay in the picture
+
+_STREAM = 2  # keeps the augmentation's random numbers apart from the batch order's, which share the seed
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The random choices for one image. `zoom` and `shift` move the content inside an unchanged frame."""
+
+    flip: bool
+    zoom: float
+    shift_x: float  # fraction of the width
+    shift_y: float  # fraction of the height
+    gain: tuple[float, float, float]  # factor on each channel
+    contrast: float
+    brightness: float  # grey levels
+
+
+def is_identity(spec: AugmentSpec) -> bool:
+    """Whether the augmentation never changes an image."""
+    return not (spec.flip or spec.scale or spec.shift or spec.color)
+
+
+def draw_augmentation(spec: AugmentSpec, *, seed: int, step: int, position: int) -> Augmentation:
+    """The choices for the image at a position of a batch: a pure function of its arguments.
+
+    Every number is always drawn, so that turning one change on leaves the others as they were.
+    """
+    random = np.random.default_rng([_STREAM, seed, step, position])
+    flip, zoom, shift_x, shift_y, contrast, brightness, *gain = random.uniform(-1, 1, 9).tolist()
+    return Augmentation(
+        flip=(flip + 1) / 2 < spec.flip,
+        zoom=1 + zoom * spec.scale,
+        shift_x=shift_x * spec.shift,
+        shift_y=shift_y * spec.shift,
+        # At full strength: contrast and gain by half and by a quarter, brightness by a quarter of the range.
+        gain=(1 + gain[0] * spec.color / 4, 1 + gain[1] * spec.color / 4, 1 + gain[2] * spec.color / 4),
+        contrast=1 + contrast * spec.color / 2,
+        brightness=brightness * spec.color * 64,
+    )
+
+
+def keep_ratio_size(height: int, width: int, limits: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) after the largest scaling whose shorter and longer side stay within `limits`."""
+    short, long = limits
+    scale = min(short / min(height, width), long / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def resize(image: Pixels, size: tuple[int, int]) -> Pixels:
+    """(H, W, 3) scaled to (height, width); bilinear, with anti-aliasing where it shrinks."""
+    if image.shape[:2] == size:
+        return image
+    scaled = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(scaled)
+
+
+def scale_boxes(boxes: NDArray[np.float32], before: tuple[int, int], after: tuple[int, int]) -> NDArray[np.float32]:
+    """xyxy boxes of an image of (height, width) `before`, in one of `after`."""
+    factors = np.asarray([after[1] / before[1], after[0] / before[0]] * 2, np.float32)
+    return boxes * factors
+
+
+def augment(
+    image: Pixels, boxes: NDArray[np.float32], frame: tuple[int, int], choice: Augmentation
+) -> tuple[Pixels, NDArray[np.float32], NDArray[np.bool_]]:
+    """An image changed after `choice` and put into a frame of (height, width).
+
+    `image` (H, W, 3) may have any size of the frame's ratio; at zoom 1 it fills the frame. Returns the frame's
+    pixels, all boxes moved and clipped to it, and which of them (n,) are still worth learning.
+    """
+    height, width = frame
+    content = (max(1, round(height * choice.zoom)), max(1, round(width * choice.zoom)))
+    left = round((width - content[1]) / 2 + choice.shift_x * width)
+    top = round((height - content[0]) / 2 + choice.shift_y * height)
+    moved = scale_boxes(boxes, _size(image), content) + np.asarray([left, top, left, top], np.float32)
+    pixels = resize(image, content)
+    if (left, top, content) != (0, 0, frame):
+        pixels = _place(pixels, left, top, frame)
+    if choice.flip:
+        pixels = pixels[:, ::-1]
+        moved = np.stack([width - moved[:, 2], moved[:, 1], width - moved[:, 0], moved[:, 3]], 1)
+    return _recolour(pixels, choice), *clip_boxes(moved, frame)
+
+
+def clip_boxes(boxes: NDArray[np.float32], frame: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """xyxy boxes (n, 4) cut to a frame of (height, width), and which (n,) keep enough of themselves."""
+    limit = np.asarray([frame[1], frame[0]] * 2, np.float32)
+    clipped = np.clip(boxes, 0, limit).astype(np.float32)
+    sides = clipped[:, 2:] - clipped[:, :2]
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    untouched = (clipped == boxes).all(1)  # objects that were tiny from the start stay
+    kept = untouched | ((sides >= MIN_SIDE).all(1) & (sides.prod(1) >= MIN_VISIBLE * area))
+    return clipped, kept
+
+
+def _size(image: Pixels) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
+
+
+def _place(image: Pixels, left: int, top: int, frame: tuple[int, int]) -> Pixels:
+    """A frame filled with the image's mean colour (no artificial edge to black) and the image put into it."""
+    height, width = frame
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[:] = image.mean((0, 1)).round().astype(np.uint8)
+    h, w = _size(image)
+    y1, y2 = max(top, 0), min(top + h, height)
+    x1, x2 = max(left, 0), min(left + w, width)
+    if y1 < y2 and x1 < x2:
+        canvas[y1:y2, x1:x2] = image[y1 - top : y2 - top, x1 - left : x2 - left]
+    return canvas
+
+
+def _recolour(image: Pixels, choice: Augmentation) -> Pixels:
+    """Gain, contrast around middle grey and brightness, through one table for each channel."""
+    if choice.contrast == 1 and choice.brightness == 0 and choice.gain == (1, 1, 1):
+        return image
+    levels = np.arange(256, dtype=np.float64)
+    out = np.empty(image.shape, np.uint8)
+    for channel, gain in enumerate(choice.gain):
+        table = (levels * gain - 128) * choice.contrast + 128 + choice.brightness
+        out[:, :, channel] = np.clip(np.rint(table), 0, 255).astype(np.uint8)[image[:, :, channel]]
+    return out

@@ -1,0 +1,5 @@
+"""How detections are judged."""
+
+from bcd.eval.coco import evaluate
+
+__all__ = ["evaluate"]
