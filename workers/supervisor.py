@@ -1,0 +1,61 @@
+"""The Ray actor that runs one attempt: one fresh process for each, created early so that torch is already imported.
+
+It outlives the dispatcher (detached) and ends its own process once everything is delivered, so nothing stays behind.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from typing import Any
+
+from workers.attempt import AttemptArgs, run_attempt
+
+NAMESPACE = "bcd"
+
+
+class Supervisor:
+    """Wrapped by `ray.remote` in the dispatcher. Its methods return at once; training runs in a thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._attempt: str | None = None
+        self._ready = False
+
+    def warm(self) -> bool:
+        """Import what training needs (about 8 s). True when done."""
+        import torch
+        import torchvision
+
+        import bcd.api
+
+        self._ready = all((torch, torchvision, bcd.api))
+        return self._ready
+
+    def ping(self) -> dict[str, Any]:
+        """Answers while training runs."""
+        return {"pid": os.getpid(), "attempt": self._attempt, "ready": self._ready}
+
+    def start(self, args: dict[str, Any]) -> bool:
+        """Begin an attempt. Starting the same one again does nothing; False if this process has another one."""
+        given = AttemptArgs(**args)
+        with self._lock:
+            if self._attempt is None:
+                self._attempt = given.attempt_id
+                threading.Thread(target=_run_and_exit, args=(given,), name="attempt", daemon=True).start()
+            return self._attempt == given.attempt_id
+
+
+def _run_and_exit(args: AttemptArgs) -> None:
+    code = 0
+    try:
+        run_attempt(args)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    # Not ray.actor.exit_actor: that needs a live cluster and an actor call; the process must end in any case.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
