@@ -1,0 +1,4 @@
+"""`bcd demo`."""
+
+
+def demo() -> None: ...
