@@ -1,15 +1,21 @@
-"""An API on a temporary home, without any process: settings, client and the smallest spec."""
+"""An API on a temporary home, without any process: settings, client, the smallest spec, a worker's voice."""
 
 from __future__ import annotations
 
+import hashlib
+import time
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from httpx import Response
+from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
 from service.app import create_app, prepare
-from service.auth import owner_token
+from service.auth import attempt_token, owner_token
+from service.jobs.states import move
+from service.models import Attempt, Job, JobState, new_id
 from service.settings import Settings
 
 TINY_SPEC: dict[str, Any] = {
@@ -40,3 +46,101 @@ def make_client(settings: Settings, *, token: str | None = "owner", raise_errors
         sent = owner_token(settings) if token == "owner" else token
         client.headers["Authorization"] = f"Bearer {sent}"
     return client
+
+
+def distilled_spec(teacher_job: str, **changes: Any) -> dict[str, Any]:
+    """`TINY_SPEC` that learns from another job by BCKD."""
+    return tiny_spec(teacher={"job": teacher_job}, methods=[{"type": "bckd"}], **changes)
+
+
+def submit(client: TestClient, spec: dict[str, Any] | None = None, **headers: str) -> dict[str, Any]:
+    """Submit a spec that must be accepted; the job as the API shows it."""
+    response = client.post("/api/v1/jobs", json=tiny_spec() if spec is None else spec, headers=headers)
+    assert response.status_code in (200, 201), response.text
+    job: dict[str, Any] = response.json()
+    return job
+
+
+def claim(client: TestClient, job_id: str) -> tuple[str, int]:
+    """What the dispatcher does to a queued job: a new attempt with the next epoch. Returns attempt id and epoch."""
+    with client.app.state.db.write() as session:  # type: ignore[attr-defined]
+        job = session.get(Job, job_id)
+        number = session.scalar(select(func.count()).select_from(Attempt).where(Attempt.job_id == job_id)) + 1
+        job.epoch += 1
+        attempt = Attempt(
+            id=new_id("att"), job_id=job_id, number=number, epoch=job.epoch, state="starting", actor=f"a{number}",
+            cpus=1, gpus=0, acked_seq=0, lease_until=time.time() + 30, created_at=time.time(),
+        )  # fmt: skip
+        session.add(attempt)
+        move(session, job, JobState.STARTING, actor="dispatcher", attempt_id=attempt.id)
+        return attempt.id, job.epoch
+
+
+class FakeWorker:
+    """Speaks for one attempt: numbers its records and sends them with the attempt's token."""
+
+    def __init__(self, client: TestClient, attempt_id: str, epoch: int):
+        self.client, self.attempt_id, self.epoch, self.seq = client, attempt_id, epoch, 0
+        token = attempt_token(client.app.state.settings, attempt_id, epoch)  # type: ignore[attr-defined]
+        self.headers = {"Authorization": f"Bearer {token}"}
+
+    def record(self, kind: str, **fields: Any) -> dict[str, Any]:
+        self.seq += 1
+        return {"seq": self.seq, "time": 1000.0 + self.seq, "kind": kind, **fields}
+
+    def post(self, *records: dict[str, Any], epoch: int | None = None) -> Response:
+        body = {"epoch": self.epoch if epoch is None else epoch, "records": list(records)}
+        return self.client.post(f"/api/v1/attempts/{self.attempt_id}/records", json=body, headers=self.headers)
+
+    def send(self, *records: dict[str, Any]) -> dict[str, Any]:
+        """Post a batch that must be accepted; the acknowledgement."""
+        response = self.post(*records)
+        assert response.status_code == 200, response.text
+        ack: dict[str, Any] = response.json()
+        return ack
+
+    def ticket(self) -> Response:
+        return self.client.get(f"/api/v1/attempts/{self.attempt_id}/ticket", headers=self.headers)
+
+    def running(self) -> dict[str, Any]:
+        return self.record("state", state="running")
+
+    def metric(self, step: int, **values: float) -> dict[str, Any]:
+        return self.record("metric", step=step, values=values)
+
+    def artifact(self, type: str, name: str, step: int, content: bytes) -> dict[str, Any]:
+        """Put content into storage, as a worker does, and record it."""
+        sha = hashlib.sha256(content).hexdigest()
+        key = f"objects/{sha[:2]}/{sha}"
+        path = self.client.app.state.settings.storage / key  # type: ignore[attr-defined]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return self.record("artifact", type=type, name=name, step=step, sha256=sha, size=len(content), key=key)
+
+    def evaluation(
+        self, ap: float | None, *, step: int = 4, name: str = "final", protocol: str = "p"
+    ) -> dict[str, Any]:
+        results = {"AP": ap, "AP50": ap, "AP75": ap, "APs": None, "APm": ap, "APl": ap, "per_class": {"0": ap}}
+        return self.record("evaluation", step=step, name=name, protocol=protocol, results=results)
+
+    def ended(self, state: str, **fields: Any) -> dict[str, Any]:
+        return self.record("state", state=state, **fields)
+
+
+def start(client: TestClient, spec: dict[str, Any] | None = None) -> tuple[dict[str, Any], FakeWorker]:
+    """A job with a running attempt."""
+    job = submit(client, spec)
+    worker = FakeWorker(client, *claim(client, job["id"]))
+    worker.send(worker.running())
+    return job, worker
+
+
+def finish(client: TestClient, spec: dict[str, Any], ap: float, *, protocol: str = "p") -> str:
+    """A job that has succeeded with this AP; its id."""
+    job, worker = start(client, spec)
+    worker.send(
+        worker.artifact("result", "student", 4, job["id"].encode()),
+        worker.evaluation(ap, protocol=protocol),
+        worker.ended("succeeded"),
+    )
+    return str(job["id"])

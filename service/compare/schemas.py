@@ -1,0 +1,64 @@
+"""The answer of a comparison."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+Role = Literal["distilled", "baseline", "teacher", "other"]
+
+
+class ComparedJob(BaseModel):
+    """One run of a group; AP values in points, None where undefined (no object of that size)."""
+
+    id: str
+    name: str
+    seed: int
+    AP: float
+    AP50: float | None
+    AP75: float | None
+    APs: float | None
+    APm: float | None
+    APl: float | None
+
+
+class GroupOut(BaseModel):
+    """Runs that differ in name and seed only, judged under one protocol."""
+
+    role: Role
+    label: str
+    protocol: str
+    jobs: list[ComparedJob]
+    n: int
+    mean: float | None
+    std: float | None = Field(description="Sample standard deviation; None for one run.")
+
+
+class SeedDifference(BaseModel):
+    seed: int
+    value: float
+
+
+class ComparisonOut(BaseModel):
+    """A distilled group against a baseline: differences are distilled minus baseline, in AP points."""
+
+    label: str
+    baseline_label: str
+    paired: bool
+    n: int = Field(description="Pairs, or runs of the smaller group when unpaired.")
+    differences: list[SeedDifference]
+    mean: float | None
+    low: float | None = Field(description="Bounds of the 95 % interval; None with fewer than 3 seeds.")
+    high: float | None
+    verdict: Literal["better", "worse", "no clear difference", "not enough seeds"]
+    gap_closed: float | None = Field(description="1: as good as the teacher, 0: as the baseline.")
+    gap_reason: str | None = Field(description="Why `gap_closed` is missing.")
+    sentence: str
+
+
+class CompareOut(BaseModel):
+    metric: Literal["AP"] = "AP"
+    groups: list[GroupOut]
+    comparisons: list[ComparisonOut]
+    warnings: list[str]
