@@ -57,4 +57,4 @@ def _remarks(splits: Splits) -> Iterator[str]:
         shared = set(splits.train.paths) & set(splits.val.paths)
         if shared:
             example = min(shared).name
-            yield f"warning: {len(shared):,} images are in both train and val (such as {example}); AP will look too good"
+            yield f"warning: {len(shared):,} images are in both train and val (such as {example}); AP flatters"
