@@ -157,6 +157,11 @@ class DetectorSpec(_Strict):
     reg_max: Annotated[int, Field(ge=4, le=32)] = Field(
         16, description="Largest box distance in units of the stride; the distribution has reg_max + 1 bins."
     )
+    prior_scale: Annotated[float, Field(ge=0.5, le=32)] = Field(
+        8.0,
+        description="Side of the square prior in units of the stride (published: 8). Label assignment compares it with "
+        "the boxes: lower it where objects are small for their level, else they get few positive sites.",
+    )
     frozen_stages: Annotated[int, Field(ge=-1, le=4)] = Field(
         -1, description="Freeze the stem and this many backbone stages (-1: nothing). Published GFL freezes 1."
     )

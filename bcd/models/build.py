@@ -22,6 +22,7 @@ def build_detector(
     stacked_convs: int = 4,
     strides: Sequence[int] = (8, 16, 32, 64, 128),
     reg_max: int = 16,
+    prior_scale: float = 8.0,
     frozen_stages: int = -1,
     norm_eval: bool = False,
     pretrained: bool = False,
@@ -37,6 +38,7 @@ def build_detector(
         stacked_convs: 3x3 convolutions in each branch of the head.
         strides: of the pyramid levels, in pixels.
         reg_max: largest box distance in units of the stride.
+        prior_scale: side of the square prior in units of the stride, for label assignment.
         frozen_stages, norm_eval, pretrained: for ResNets, see `bcd.spec.DetectorSpec`.
 
     Returns:
@@ -66,10 +68,11 @@ def build_detector(
         stacked_convs=stacked_convs,
         strides=strides,
         reg_max=reg_max,
+        prior_scale=prior_scale,
     )
     arguments = {
         "detector": detector, "backbone": backbone, "width": width, "fpn_channels": fpn_channels,
-        "stacked_convs": stacked_convs, "strides": list(strides), "reg_max": reg_max,
+        "stacked_convs": stacked_convs, "strides": list(strides), "reg_max": reg_max, "prior_scale": prior_scale,
         "frozen_stages": frozen_stages, "norm_eval": norm_eval,
     }  # fmt: skip
     model.info = DetectorInfo(arguments, names)

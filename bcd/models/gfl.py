@@ -71,20 +71,23 @@ class GFL(Detector):
         stacked_convs: int,
         strides: tuple[int, ...],
         reg_max: int,
+        prior_scale: float = 8.0,
         loss: GFLLoss | None = None,
     ):
         super().__init__()
         self.backbone = backbone
         self.fpn = FPN(backbone.channels, fpn_channels, len(strides))  # type: ignore[arg-type]
         self.head = GFLHead(fpn_channels, stacked_convs, num_classes, reg_max, len(strides))
-        self.strides, self.reg_max, self.loss = strides, reg_max, loss or GFLLoss()
+        self.strides, self.reg_max, self.prior_scale = strides, reg_max, prior_scale
+        self.loss = loss or GFLLoss()
         self.register_buffer("bins_R", torch.arange(reg_max + 1, dtype=torch.float32), persistent=False)
 
     def forward(self, images_B3HW: Tensor) -> DenseOutputs:
         """Normalised images (B, 3, H, W), H and W multiples of the coarsest backbone stride, to raw outputs."""
         features = self.fpn(self.backbone(images_B3HW))
         cls_maps, reg_maps = self.head(features)
-        grid = site_grid([tuple(m.shape[-2:]) for m in cls_maps], self.strides, images_B3HW.device)  # type: ignore[misc]
+        shapes = [(m.shape[-2], m.shape[-1]) for m in cls_maps]
+        grid = site_grid(shapes, self.strides, images_B3HW.device, self.prior_scale)
         logits_BAC = flatten_sites(cls_maps, cls_maps[0].shape[1])
         dist_BA4R = flatten_sites(reg_maps, reg_maps[0].shape[1]).unflatten(-1, (4, self.reg_max + 1))
         # Expected distance in units of the stride (equation 4).

@@ -9,21 +9,24 @@ import torch
 
 from bcd.types import SiteGrid
 
-# Side of the square prior in units of the stride (ATSS and GFL: octave_base_scale 8).
-PRIOR_SCALE = 8
 
-
-def site_grid(shapes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device) -> SiteGrid:
+def site_grid(
+    shapes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device, prior_scale: float = 8.0
+) -> SiteGrid:
     """The grid of feature maps with the given (height, width), one for each stride.
+
+    `prior_scale` is the side of the square prior in units of the stride (ATSS and GFL: octave_base_scale 8).
 
     Centres lie at integer multiples of the stride (0, s, 2s, ...), as MMDetection's anchors do for GFL and ATSS.
     Grids are cached: they depend on shapes alone.
     """
-    return _site_grid(tuple(shapes), tuple(strides), device)
+    return _site_grid(tuple(shapes), tuple(strides), device, prior_scale)
 
 
 @lru_cache(maxsize=64)
-def _site_grid(shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], device: torch.device) -> SiteGrid:
+def _site_grid(
+    shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], device: torch.device, prior_scale: float
+) -> SiteGrid:
     levels, stride, centre, slices, start = [], [], [], [], 0
     for level, ((height, width), s) in enumerate(zip(shapes, strides, strict=True)):
         y, x = torch.meshgrid(torch.arange(height) * s, torch.arange(width) * s, indexing="ij")
@@ -33,7 +36,7 @@ def _site_grid(shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], de
         slices.append(slice(start, start + height * width))
         start += height * width
     centre_A2, stride_A = torch.cat(centre), torch.cat(stride)
-    half_A1 = stride_A[:, None] * (PRIOR_SCALE / 2)
+    half_A1 = stride_A[:, None] * (prior_scale / 2)
     return SiteGrid(
         level_A=torch.cat(levels).to(device),
         stride_A=stride_A.to(device),

@@ -1,0 +1,1 @@
+"""Training: the task, the loop, the optimizer, moving averages and checkpoints."""

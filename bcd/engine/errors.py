@@ -1,0 +1,16 @@
+"""Faults that a run can report in one line."""
+
+
+class JobError(Exception):
+    """An expected failure of a job: bad data, a teacher that does not fit, a loss that is not finite.
+
+    `code` is stable and short; the message says what to change.
+    """
+
+    def __init__(self, code: str, message: str):
+        super().__init__(message)
+        self.code = code
+
+
+class Cancelled(Exception):
+    """The run was asked to stop; a checkpoint was written first."""
