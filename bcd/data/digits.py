@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -97,10 +98,17 @@ def _records(objects: NDArray[np.int32], count: int, size: int, split: str) -> l
 @functools.cache
 def _packaged_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """(1797, 8, 8) ink in [0, 1] and (1797,) labels."""
-    from sklearn.datasets import load_digits  # takes a second to import; file data never needs it
+    package = importlib.util.find_spec("sklearn")
+    origin = package.origin if package else None
+    file = Path(origin or "").parent / "datasets" / "data" / "digits.csv.gz"
+    if file.is_file():  # importing scikit-learn would cost every process three seconds
+        rows = np.loadtxt(file, delimiter=",", dtype=np.float32)
+    else:
+        from sklearn.datasets import load_digits
 
-    digits: Any = load_digits()
-    return (digits.images / 16).astype(np.float32), digits.target.astype(np.int64)
+        digits: Any = load_digits()
+        rows = np.column_stack([digits.data, digits.target]).astype(np.float32)
+    return rows[:, :-1].reshape(-1, 8, 8) / np.float32(16), rows[:, -1].astype(np.int64)
 
 
 @functools.cache
@@ -215,7 +223,7 @@ def _arrange(spec: DigitsData, split: str, random: np.random.Generator) -> tuple
     size = spec.image_size
     owner = np.full((size, size), -1, np.int8)
     placed: list[_Placed] = []
-    whole: list[int] = []  # visible pixels of each digit before others cover it
+    whole = visible = np.zeros(0, np.int64)  # pixels of each digit: all, and those not covered by later ones
     for height in heights:
         label = int(random.integers(len(CLASSES)))
         index = int(random.choice(sources[label]))
@@ -228,13 +236,13 @@ def _arrange(spec: DigitsData, split: str, random: np.random.Generator) -> tuple
             glyph = _Placed(label, opacity, x, y)
             if any(_iou(glyph, other) > spec.max_overlap for other in placed):
                 continue
-            covered = owner.copy()
-            covered[glyph.window][mask] = len(placed)
-            shown = np.bincount(covered.ravel() + 1, minlength=len(placed) + 2)[1:-1]
-            if all(shown >= MIN_SHOWN * np.asarray(whole, np.float64)):
-                owner = covered
+            there = owner[glyph.window]
+            hidden = np.bincount(there[mask] + 1, minlength=len(placed) + 1)[1:]
+            if all(visible - hidden >= MIN_SHOWN * whole):
+                there[mask] = len(placed)
                 placed.append(glyph)
-                whole.append(int(mask.sum()))
+                whole = np.append(whole, mask.sum())
+                visible = np.append(visible - hidden, mask.sum())
                 break
     return placed, owner
 

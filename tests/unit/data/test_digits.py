@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from bcd.data import Splits, open_data
-from bcd.data.digits import VISIBLE, _arrange, draw_scene, glyph_indices
+from bcd.data.digits import VISIBLE, _arrange, _packaged_digits, draw_scene, glyph_indices
 from bcd.spec import DigitsData
 
 
@@ -54,7 +55,8 @@ def test_boxes_are_tight_around_the_visible_pixels() -> None:
     for number in range(30):
         image, [(_, x1, y1, x2, y2)] = draw_scene(options, "train", number)
         # Without texture the background is one colour, so the digit is what differs from it by half its contrast.
-        difference = np.abs(image.astype(int) - image[0, 0] if (x1, y1) != (0, 0) else image[-1, -1]).sum(2)
+        background = image[0, 0] if (x1, y1) != (0, 0) else image[-1, -1]
+        difference = np.abs(image.astype(int) - background.astype(int)).sum(2)
         seen = difference > VISIBLE * difference.max() + 3
         rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
         found = np.asarray([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
@@ -84,6 +86,13 @@ def test_digits_of_a_scene_overlap_no_more_than_allowed() -> None:
         high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
         shared = np.clip(high - low, 0, None).prod(2)
         assert (shared[~np.eye(len(boxes), dtype=bool)] == 0).all()
+
+
+def test_glyphs_are_those_that_scikit_learn_gives_out() -> None:
+    official: Any = load_digits()
+    glyphs, labels = _packaged_digits()
+    assert np.array_equal(glyphs * 16, official.images)
+    assert np.array_equal(labels, official.target)
 
 
 def test_train_and_val_share_no_glyph() -> None:

@@ -164,7 +164,7 @@ def test_the_pixel_cache_stays_within_its_limit() -> None:
     assert made == [0, 1, 2, 3, 2, 3]
 
 
-def test_the_mirror_of_difficult_objects_is_not_trained_on(tmp_path: Path) -> None:
+def test_difficult_objects_are_not_trained_on(tmp_path: Path) -> None:
     data = VocData.model_validate(write_tiny_voc(tmp_path, n_train=1))
     (tmp_path / "Annotations/img000.xml").write_text(voc_xml("img000", 64, 48, [("red", (4, 4, 20, 20))], difficult=1))
     batch = train_batch(open_data(data).train, data, step=0, batch_size=1, seed=0)
