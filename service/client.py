@@ -27,6 +27,7 @@ TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 # The server sends a comment every few seconds on a quiet stream; silence beyond this means a dead connection.
 STREAM_SILENCE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 5.0
+MOST_JOBS_OF_A_STREAM = 50  # the server's limit on `job` parameters
 
 
 class Job(TypedDict):
@@ -253,18 +254,25 @@ class Client:
     def events(self, job_ids: Sequence[str], after: int | None = None) -> Iterator[Event]:
         """Events of these jobs for ever, resuming after the last one seen whenever the connection drops.
 
+        They begin behind the event `after`; None: with the first that ever was, -1: with the next one.
         While there is no stream, a `stream.poll` event comes every few seconds instead, so that a caller who looks
         for himself on `stream.open` and `stream.poll` misses nothing. Raises `ApiError` when the service refuses.
         """
         last, pause = after, 0.5
+        wanted = set(job_ids)
+        asked = (
+            list(job_ids) if len(job_ids) <= MOST_JOBS_OF_A_STREAM else []
+        )  # else: all, and the rest is dropped here
         while True:
-            headers = {} if last is None else {"Last-Event-ID": str(last)}
+            headers = {"Last-Event-ID": str(last)} if last is not None and last >= 0 else {}
+            params = {"job": asked, **({"after": [str(last)]} if last is not None and last < 0 else {})}
             try:
-                with self._stream("/api/v1/events", headers, params={"job": list(job_ids)}) as response:
+                with self._stream("/api/v1/events", headers, params) as response:
                     yield Event("stream.open")
                     for event in _parse_stream(response.iter_lines()):
                         last, pause = event.id if event.id is not None else last, 0.5
-                        yield event
+                        if event.job_id in wanted:
+                            yield event
             except httpx.TransportError:
                 pass
             except ApiError as error:
@@ -292,7 +300,7 @@ class Client:
         reached = time.monotonic()
         if all(job["state"] in TERMINAL for job in jobs.values()):
             return jobs
-        for event in self.events(job_ids):
+        for event in self.events(job_ids, after=-1):
             on_event(event)
             if event.type in ("stream.open", "stream.poll"):
                 stale = [job_id for job_id, job in jobs.items() if job["state"] not in TERMINAL]

@@ -61,11 +61,12 @@ class Board:
         return job_id
 
     def rows(self) -> list[tuple[Job, dict[str, float]]]:
-        return [(self._jobs[i], dict(self._values[i])) for i in self._order if i in self._jobs]
+        """Each known job, under a name that tells it from the others, with its latest metrics."""
+        return [(self._labelled(self._jobs[i]), dict(self._values[i])) for i in self._order if i in self._jobs]
 
     def line(self, job_id: str) -> str | None:
         job = self._jobs.get(job_id)
-        return render.progress_line(job, self._values[job_id]) if job is not None else None
+        return render.progress_line(self._labelled(job), self._values[job_id]) if job is not None else None
 
     def state(self, job_id: str) -> str | None:
         job = self._jobs.get(job_id)
@@ -73,6 +74,11 @@ class Board:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield render.board(self.rows(), self._clock(), detail=self._detail)
+
+    def _labelled(self, job: Job) -> Job:
+        alike = sum(other["name"] == job["name"] for other in self._jobs.values())
+        label = f"{job['name']} seed {job['seed']}" if alike > 1 else job["name"]
+        return cast(Job, {**job, "name": label})
 
     def _metrics(self, job_id: str, data: dict[str, Any]) -> None:
         values, step = data.get("values"), data.get("step")
@@ -130,12 +136,24 @@ def shown(
     yield take
 
 
-def follow(client: Client, job_ids: Sequence[str], console: Console, *, detail: bool = True) -> dict[str, Job]:
-    """Show these jobs until all have ended, and return them by id."""
+def follow(
+    client: Client,
+    job_ids: Sequence[str],
+    console: Console,
+    *,
+    detail: bool = True,
+    also: Callable[[Event], None] = lambda event: None,
+) -> dict[str, Job]:
+    """Show these jobs until all have ended, and return them by id. `also` sees each event once it has been shown."""
 
     def fetch(job_id: str, after_step: int | None) -> dict[str, Any]:
         return cast(dict[str, Any], client.metrics(job_id, after_step=after_step))
 
     board = Board(job_ids, fetch=fetch, detail=detail)
-    with shown(board, console) as take:
+    with shown(board, console) as show:
+
+        def take(event: Event) -> None:
+            show(event)
+            also(event)
+
         return client.wait(job_ids, take)

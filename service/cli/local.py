@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from service.cli.runs import RunFolder
     from service.client import Job
 
+PHASES = {"data": "loading data", "train": "training", "evaluate": "evaluating"}
 LOG_STYLES = {"warning": "yellow", "error": "red", "debug": "dim"}
 
 File = Annotated[Path, typer.Argument(help="Spec file (YAML or JSON).", show_default=False)]
@@ -86,8 +87,11 @@ def _run(folder: RunFolder) -> None:
     from service.client import Event
 
     remark(f"run folder: {folder.path}")
-    from bcd.api import Cancelled, JobError, run_job  # torch: seconds, hence after the first line
+    import torch  # seconds, hence after the first line
 
+    from bcd.api import Cancelled, JobError, run_job
+
+    torch.set_num_threads(folder.spec.resources.cpus)  # as a worker does: the same spec gives the same run
     console = out()
     job = _as_job(folder.spec)
     with shown(Board(["local"]), console) as take, _stop_on_interrupt() as stopping:
@@ -96,7 +100,7 @@ def _run(folder: RunFolder) -> None:
             if kind == "metrics":
                 take(Event("job.metrics", "local", data))
             elif kind == "phase":
-                job["state"] = data["name"]
+                job["state"] = PHASES.get(data["name"], data["name"])
                 take(Event("job", "local", dict(job)))
             else:
                 console.print(data["text"], markup=False, soft_wrap=True, style=LOG_STYLES.get(data["level"]))

@@ -90,7 +90,7 @@ def losses(values: Mapping[str, float]) -> str:
     """The total loss and its terms: `1.23 (qfl 0.51, giou 0.42, bckd_cls 0.30)`."""
     if "loss" not in values:
         return ""
-    terms = [f"{key[5:]} {value:.2f}" for key, value in values.items() if key.startswith("loss/")]
+    terms = [f"{key[5:]} {value:.2f}" for key, value in sorted(values.items()) if key.startswith("loss/")]
     return f"{values['loss']:.2f}" + (f" ({', '.join(terms)})" if terms else "")
 
 

@@ -104,7 +104,7 @@ class RunFolder:
 
 
 class MetricsFile:
-    """metrics.jsonl, in which each step stands once: what an interrupted run did twice, counts the second time."""
+    """metrics.jsonl, in which nothing stands twice: of steps that an interrupted run did again, the second counts."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -112,18 +112,20 @@ class MetricsFile:
 
     def add(self, step: int, values: dict[str, float]) -> None:
         if self._first:
-            self._drop_from(step)
+            self._drop_from(step, values)
             self._first = False
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "time": time.time(), "values": values}) + "\n")
 
-    def _drop_from(self, step: int) -> None:
+    def _drop_from(self, step: int, values: dict[str, float]) -> None:
         if not self._path.exists():
             return
         kept = []
         for line in self._path.read_text(encoding="utf-8").splitlines():
             try:
-                if json.loads(line)["step"] < step:
+                known = json.loads(line)
+                # losses and AP of one step are two reports
+                if known["step"] < step or (known["step"] == step and not known["values"].keys() & values.keys()):
                     kept.append(line + "\n")
             except (ValueError, KeyError):
                 continue  # half a line: the process died while writing it

@@ -65,3 +65,10 @@ def test_without_a_terminal_each_change_of_state_is_a_line_and_metrics_are_ratio
     lines = [line.split("  ", 1)[0].split()[-1] + " " + line.split("  ")[1] + " " + line.split("  ")[2]
              for line in console.file.getvalue().splitlines()]  # fmt: skip
     assert lines == ["run queued 0/100", "run running 0/100", "run running 50/100", "run succeeded 100/100"]
+
+
+def test_runs_of_one_name_are_told_apart_by_their_seeds():
+    board = Board(["job_a", "job_b", "job_c"])
+    for job_id, name, seed in (("job_a", "bckd", 0), ("job_b", "bckd", 1), ("job_c", "teacher", 0)):
+        board.on_event(Event("job", job_id, job_json(job_id, name=name, seed=seed)))
+    assert [job["name"] for job, _ in board.rows()] == ["bckd seed 0", "bckd seed 1", "teacher"]

@@ -200,3 +200,16 @@ def test_waiting_for_an_unknown_job_is_an_error_at_once():
     client = client_of(lambda request: httpx.Response(404, json={"detail": "no job job_x"}))
     with pytest.raises(ApiError, match="no job job_x"):
         client.wait(["job_x"])
+
+
+def test_many_jobs_share_one_stream_of_everything():
+    asked = []
+
+    def answer(request):
+        asked.append(request.url.params.get_list("job"))
+        foreign = {"id": 1, "type": "job.state", "job_id": "job_x", "data": {}}
+        return stream(foreign, {"id": 2, "type": "job.state", "job_id": "job_60", "data": {}})
+
+    events = client_of(answer).events([f"job_{i}" for i in range(80)])
+    assert [event.job_id for event in itertools.islice(events, 2)] == [None, "job_60"]
+    assert asked == [[]]

@@ -62,7 +62,7 @@ def test_live_progress_shows_steps_losses_and_ap():
     assert "40/100" in text
     assert "AP 12.3" in text
     assert "1 min 00 s" in text
-    assert "run: loss 1.23 (qfl 0.50, bckd_cls 0.25)" in text
+    assert "run: loss 1.23 (bckd_cls 0.25, qfl 0.50)" in text
 
 
 def test_live_progress_tells_of_a_second_attempt():

@@ -83,3 +83,11 @@ def test_a_finished_run_holds_the_result_and_no_leftovers(tmp_path):
         "student.safetensors",
     ]
     assert load_spec(folder.path / "spec.yaml") == SPEC
+
+
+def test_the_ap_of_the_last_step_does_not_drop_its_losses(tmp_path):
+    folder = RunFolder.open(tmp_path / "run", SPEC)
+    LocalSink(folder, lambda kind, data: None).metrics(60, {"loss": 1.0})
+    LocalSink(folder, lambda kind, data: None).metrics(60, {"AP": 30.0})
+    lines = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["values"] for line in lines] == [{"loss": 1.0}, {"AP": 30.0}]
