@@ -6,10 +6,13 @@ It outlives the dispatcher (detached) and ends its own process once everything i
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 import traceback
 from typing import Any
+
+import psutil
 
 from workers.attempt import AttemptArgs, run_attempt
 
@@ -23,6 +26,8 @@ class Supervisor:
         self._lock = threading.Lock()
         self._attempt: str | None = None
         self._ready = False
+        born = psutil.Process().create_time()
+        self._process = {"pid": os.getpid(), "host": socket.gethostname(), "born": born}
 
     def warm(self) -> bool:
         """Import what training needs (about 8 s). True when done."""
@@ -36,7 +41,7 @@ class Supervisor:
 
     def ping(self) -> dict[str, Any]:
         """Answers while training runs."""
-        return {"pid": os.getpid(), "attempt": self._attempt, "ready": self._ready}
+        return {**self._process, "attempt": self._attempt, "ready": self._ready}
 
     def start(self, args: dict[str, Any]) -> bool:
         """Begin an attempt. Starting the same one again does nothing; False if this process has another one."""

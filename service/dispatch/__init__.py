@@ -1,0 +1,1 @@
+"""The dispatcher: makes the cluster match the database, and MLflow mirror it."""

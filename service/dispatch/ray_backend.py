@@ -1,0 +1,229 @@
+"""The Ray cluster as a backend: one detached supervisor actor for each attempt, made early where possible.
+
+Ray's own calls block for a minute when its head is away, so every question begins with a look whether it listens.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psutil
+import ray
+
+from service.auth import attempt_token
+from service.dispatch.backend import BackendAway, Capacity, Launch, Liveness
+from service.settings import Settings
+from workers.attempt import AttemptArgs
+from workers.supervisor import NAMESPACE, Supervisor
+
+log = logging.getLogger("bcd.dispatch.ray")
+
+PING_EVERY = 2.0  # seconds between pings of one worker
+PING_PATIENCE = 10.0  # seconds after the last answer for which a worker counts as alive
+
+
+@dataclass
+class _Contact:
+    """What we last heard of one worker."""
+
+    ping: Any = None  # the ping under way
+    start: Any = None  # the start under way
+    sent: float = 0.0
+    answered: float = float("-inf")
+    answer: dict[str, Any] | None = None
+
+
+class RayBackend:
+    """Connected to a running Ray cluster as its driver. One thread at a time."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._address = ("127.0.0.1", settings.ray_port)
+        self._supervisor = ray.remote(Supervisor)
+        self._spares: dict[str, Any] = {}  # name -> its warm-up under way, None once it is warm
+        self._contacts: dict[str, _Contact] = {}
+        self._capacity: tuple[float, Capacity] | None = None
+
+    def listening(self) -> bool:
+        """Does the head accept connections? Takes well under a millisecond."""
+        try:
+            with socket.create_connection(self._address, timeout=1.0):
+                return True
+        except OSError:
+            return False
+
+    def connect(self) -> None:
+        """Become the cluster's driver. Raises what `ray.init` raises."""
+        ray.init(
+            address=f"{self._address[0]}:{self._address[1]}",
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            configure_logging=False,
+        )
+
+    # ------------------------------------------------------------------------------------------ Backend
+
+    def capacity(self) -> Capacity:
+        if self._capacity is None or time.monotonic() - self._capacity[0] > 5:
+            self._ask()
+            total = ray.cluster_resources()
+            self._capacity = time.monotonic(), Capacity(int(total.get("CPU", 0)), int(total.get("GPU", 0)))
+        return self._capacity[1]
+
+    def warm(self, count: int) -> None:
+        for name, warming in list(self._spares.items()):
+            if warming is None:
+                continue
+            done, _ = ray.wait([warming], timeout=0)
+            if not done:
+                return  # one at a time: importing torch takes a core
+            try:
+                ray.get(done[0])
+                self._spares[name] = None
+            except Exception as error:
+                log.warning("spare worker %s did not come up: %s", name, error)
+                del self._spares[name]
+                return
+        if len(self._spares) < count and self.listening():
+            name = _new_name()
+            self._spares[name] = self._actor(name, 0).warm.remote()
+
+    def warm_spares(self) -> int:
+        """How many idle workers have finished importing."""
+        return sum(warming is None for warming in self._spares.values())
+
+    def pick_actor(self, gpus: int) -> str:
+        # Ray hands out GPUs when an actor is made, so idle workers (made without) serve CPU attempts only.
+        if gpus or not self._spares:
+            return _new_name()
+        return min(self._spares, key=lambda name: self._spares[name] is not None)
+
+    def launch(self, launch: Launch) -> None:
+        self._ask()
+        self._spares.pop(launch.actor, None)
+        args = AttemptArgs(
+            attempt_id=launch.attempt_id,
+            epoch=launch.epoch,
+            api_url=self._settings.api_url,
+            storage=str(self._settings.storage),
+            work=str(self._settings.work),
+            data_cache=str(self._settings.data_cache),
+            token=attempt_token(self._settings, launch.attempt_id, launch.epoch),
+        )
+        contact = self._contacts.setdefault(launch.actor, _Contact())
+        contact.start = self._actor(launch.actor, launch.gpus).start.remote(asdict(args))
+
+    def liveness(self, actor: str) -> Liveness:
+        if not self.listening():
+            return "unknown"
+        try:
+            handle = ray.get_actor(actor, namespace=NAMESPACE)
+        except ValueError:  # the head answers, and knows of no such living actor
+            self._contacts.pop(actor, None)
+            return "dead"
+        except Exception as error:
+            log.warning("asking for worker %s failed: %s", actor, error)
+            return "unknown"
+        contact = self._contacts.setdefault(actor, _Contact())
+        if self._start_failed(actor, contact):
+            self.kill(actor)
+            return "dead"
+        self._ping(handle, contact)
+        return "alive" if time.monotonic() - contact.answered < PING_PATIENCE else "unknown"
+
+    def kill(self, actor: str) -> None:
+        if self.listening():
+            try:
+                ray.kill(ray.get_actor(actor, namespace=NAMESPACE), no_restart=True)
+            except Exception as error:
+                log.info("worker %s was not there to be ended: %s", actor, error)
+        contact = self._contacts.pop(actor, None)
+        if contact is not None and contact.answer is not None:
+            _kill_here(contact.answer)
+
+    def strays(self, known: set[str]) -> list[str]:
+        if not self.listening():
+            return []
+        names = {
+            row["name"] for row in ray.util.list_named_actors(all_namespaces=True) if row["namespace"] == NAMESPACE
+        }
+        self._contacts = {name: c for name, c in self._contacts.items() if name in names or name in known}
+        found = []
+        for name in sorted(names - known - set(self._spares)):
+            try:
+                handle = ray.get_actor(name, namespace=NAMESPACE)
+            except ValueError:
+                continue
+            contact = self._contacts.setdefault(name, _Contact())
+            self._ping(handle, contact)
+            if contact.answer is not None and contact.answer["attempt"] is None and contact.start is None:
+                self._spares[name] = handle.warm.remote()  # left idle by an earlier dispatcher
+            else:
+                found.append(name)
+        return found
+
+    # ------------------------------------------------------------------------------------------ details
+
+    def _ask(self) -> None:
+        if not self.listening():
+            raise BackendAway(f"Ray does not answer on port {self._address[1]}")
+
+    def _actor(self, name: str, gpus: int) -> Any:
+        options = {"name": name, "namespace": NAMESPACE, "get_if_exists": True, "lifetime": "detached"}
+        # num_cpus=0: what a job occupies is counted in the database, where it survives everything.
+        return self._supervisor.options(
+            **options, num_cpus=0, num_gpus=gpus, max_concurrency=8, max_restarts=0, max_task_retries=0
+        ).remote()
+
+    def _ping(self, handle: Any, contact: _Contact) -> None:
+        """Take an answer that has come and ask again from time to time; never waits."""
+        now = time.monotonic()
+        if contact.ping is not None and ray.wait([contact.ping], timeout=0)[0]:
+            try:
+                contact.answer, contact.answered = ray.get(contact.ping), now
+            except Exception as error:
+                log.info("a ping failed: %s", error)
+            contact.ping = None
+        if contact.ping is None and now - contact.sent > PING_EVERY:
+            contact.ping, contact.sent = handle.ping.remote(), now
+
+    def _start_failed(self, actor: str, contact: _Contact) -> bool:
+        if contact.start is None or not ray.wait([contact.start], timeout=0)[0]:
+            return False
+        try:
+            right, contact.start = ray.get(contact.start), None
+        except Exception as error:
+            log.warning("starting an attempt in worker %s failed: %s", actor, error)
+            return True
+        if not right:
+            log.error("worker %s is busy with another attempt", actor)
+        return not right
+
+
+def _new_name() -> str:
+    return f"worker-{secrets.token_hex(6)}"
+
+
+def _kill_here(answer: dict[str, Any]) -> None:
+    """End a worker process on this machine that Ray could not end (one that is stopped takes no message)."""
+    if answer.get("host") != socket.gethostname():
+        return
+    try:
+        process = psutil.Process(answer["pid"])
+        if abs(process.create_time() - answer["born"]) < 1.0:
+            process.send_signal(signal.SIGKILL)
+    except psutil.Error:
+        pass
+
+
+def require_token() -> None:
+    """Refuse to talk to Ray without token authentication: its ports would run anybody's code."""
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        raise SystemExit("RAY_AUTH_MODE=token is not set: bcd uses Ray with token authentication only")
