@@ -374,12 +374,12 @@ def load_spec(path: str | Path) -> JobSpec:
 def _pointer(value: Any, loc: tuple[int | str, ...]) -> str:
     """A JSON pointer into what the user sent: pydantic's union tags are not part of it."""
     parts: list[str] = []
-    for i, part in enumerate(loc):
+    for part in loc:
         inside = isinstance(value, dict | list | tuple)
         known = (isinstance(value, dict) and part in value) or (
             isinstance(value, list | tuple) and isinstance(part, int) and part < len(value)
         )
-        tag = isinstance(value, dict) and not known and value.get("type") == part and i + 1 < len(loc)
+        tag = isinstance(value, dict) and not known and value.get("type") == part
         if tag:
             continue
         parts.append(str(part).replace("~", "~0").replace("/", "~1"))
