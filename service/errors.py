@@ -279,7 +279,8 @@ class BodyLimit:
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
                 if seen > self.limit:
-                    await self._drain(receive)
+                    if message.get("more_body"):
+                        await self._drain(receive)
                     raise self._problem()
             return message
 

@@ -61,7 +61,8 @@ def metrics(
         query = query.where(Metric.key.in_(keys))
     if after_step is not None:
         query = query.where(Metric.step > after_step)
-    return (row._tuple() for row in session.execute(query.order_by(Metric.key, Metric.step)))
+    rows = session.execute(query.order_by(Metric.key, Metric.step))
+    return ((key, step, value, moment) for key, step, value, moment in rows)
 
 
 def logs(session: Session, job_id: str, *, after: int, limit: int) -> Iterable[tuple[LogLine, int]]:
@@ -73,4 +74,4 @@ def logs(session: Session, job_id: str, *, after: int, limit: int) -> Iterable[t
         .order_by(LogLine.id)
         .limit(limit)
     )
-    return (row._tuple() for row in session.execute(query))
+    return ((line, number) for line, number in session.execute(query))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from copy import deepcopy
 from pathlib import Path
@@ -90,7 +91,8 @@ class FakeWorker:
 
     def post(self, *records: dict[str, Any], epoch: int | None = None) -> Response:
         body = {"epoch": self.epoch if epoch is None else epoch, "records": list(records)}
-        return self.client.post(f"/api/v1/attempts/{self.attempt_id}/records", json=body, headers=self.headers)
+        url = f"/api/v1/attempts/{self.attempt_id}/records"
+        return self.client.post(url, content=json.dumps(body), headers=self.headers)
 
     def send(self, *records: dict[str, Any]) -> dict[str, Any]:
         """Post a batch that must be accepted; the acknowledgement."""
