@@ -22,7 +22,8 @@ from service.settings import Settings
 settings = Settings.load(sys.argv[1])
 prepare(settings)
 create_app(settings).openapi()
-heavy = {"torch", "torchvision", "ray", "mlflow", "workers", "sklearn", "pandas"} & {n.split(".")[0] for n in sys.modules}
+loaded = {name.split(".")[0] for name in sys.modules}
+heavy = {"torch", "torchvision", "ray", "mlflow", "workers", "sklearn", "pandas"} & loaded
 sys.exit(f"imported {sorted(heavy)}" if heavy else 0)
 """
 
