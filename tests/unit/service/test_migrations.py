@@ -12,6 +12,7 @@ from sqlalchemy import inspect
 from service import migrations
 from service.db import Database
 from service.models import Base
+from service.settings import Settings
 
 
 def _tables(url: str) -> set[str]:
@@ -21,9 +22,8 @@ def _tables(url: str) -> set[str]:
     return tables
 
 
-def test_the_migrated_schema_is_that_of_the_models(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/a.db"
-    migrations.upgrade(url)
+def test_the_migrated_schema_is_that_of_the_models(settings: Settings) -> None:
+    url = settings.database_url
     db = Database(url)
     with db.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})

@@ -55,7 +55,7 @@ def test_the_process_serves_and_stops_cleanly_with_an_open_stream(tmp_path: Path
                 assert next(text) == ": ping\n\n"
                 process.send_signal(signal.SIGTERM)
                 assert "".join(text) == ""  # ended by the server, not broken off
-        process.wait(timeout=60)
+        assert process.wait(timeout=60) == 0
     finally:
         if process.poll() is None:
             process.kill()
