@@ -16,7 +16,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	@echo "Installing the locked environment into $(VENV) (first time: several GB, a few minutes)"
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --require-hashes --link-mode=copy requirements.lock
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation-package none -e .
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: setup
@@ -42,7 +42,8 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.latency
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --extra service --group dev --universal --python-version 3.11 \
