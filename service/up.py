@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -423,25 +423,3 @@ def _kill_all(processes: list[psutil.Process]) -> None:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(processes, timeout=10)
-
-
-@contextlib.contextmanager
-def stop_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on SIGINT and SIGTERM, for a program that keeps a tree in the foreground."""
-    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def run(settings: Settings, *, status: Callable[[str], None] = lambda text: None, ready: Callable[[], None]) -> None:
-    """Keep a tree running until SIGINT or SIGTERM; `ready` is called once jobs can be submitted. Raises `UpError`."""
-    stop = threading.Event()
-    with stop_signals(stop.set), Tree(settings, status=status) as tree:
-        while not (tree.api_ready() and tree.dispatcher_ready()):
-            if stop.wait(0.1):
-                return
-        ready()
-        stop.wait()

@@ -1,0 +1,109 @@
+"""A real database with jobs in it, a fake cluster, and a clock that the test moves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from bcd.records import RecordAck, RecordBatch, record_adapter
+from service import migrations
+from service.attempts.service import apply_records
+from service.auth import ensure_secrets
+from service.db import Database
+from service.dispatch.fake_backend import FakeBackend
+from service.dispatch.reconciler import Reconciler
+from service.jobs import service as jobs
+from service.models import Attempt, Job
+from service.settings import Settings
+
+SPEC: dict[str, Any] = {
+    "name": "test",
+    "data": {"type": "digits-scenes-v1"},
+    "student": {"backbone": "tiny", "width": 8, "fpn_channels": 16, "strides": [8, 16]},
+    "schedule": {"steps": 40},
+}
+LEASE = 30.0
+
+
+class World:
+    """Database, cluster, clock and a dispatcher that can be killed and started again."""
+
+    def __init__(self, home: Path):
+        self.settings = Settings.load(home, lease_seconds=LEASE, max_attempts=3)
+        ensure_secrets(self.settings)
+        migrations.upgrade(self.settings.database_url)
+        self.db = Database(self.settings.database_url)
+        self.backend = FakeBackend()
+        self.now = time.time()
+        self.restart()
+
+    def restart(self) -> None:
+        """A new dispatcher that knows nothing but the database."""
+        self.reconciler = Reconciler(self.settings, self.db, self.backend, clock=lambda: self.now)
+
+    def tick(self, times: int = 1, after: float = 0.0) -> None:
+        self.now += after
+        for _ in range(times):
+            self.reconciler.tick()
+
+    def submit(self, **changes: Any) -> str:
+        return jobs.submit(self.db, {**SPEC, **changes}, idempotency_key=None)[0].id
+
+    def job(self, job_id: str) -> Job:
+        with self.db.read() as session:
+            job = session.get(Job, job_id)
+            assert job is not None
+            return job
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        with self.db.read() as session:
+            query = select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)
+            return list(session.scalars(query))
+
+    def newest(self, job_id: str) -> Attempt:
+        return self.attempts(job_id)[-1]
+
+    def report(self, attempt: Attempt, *records: dict[str, Any]) -> RecordAck:
+        """What the worker of an attempt sends."""
+        with self.db.write() as session:
+            row = session.get(Attempt, attempt.id)
+            batch = RecordBatch(epoch=attempt.epoch, records=numbered(records, row.acked_seq + 1))
+            ack = apply_records(session, self.settings, attempt.id, batch)
+            row.lease_until = self.now + LEASE
+            return ack
+
+    def change(self, action: Callable[..., Any], *args: Any) -> Any:
+        with self.db.write() as session:
+            return action(session, *args)
+
+
+def numbered(records: Any, first: int) -> list[Any]:
+    return [
+        record_adapter.validate_python({"seq": seq, "time": 1000.0 + seq, **record})
+        for seq, record in enumerate(records, start=first)
+    ]
+
+
+RUNNING = {"kind": "state", "state": "running"}
+SUCCEEDED = {"kind": "state", "state": "succeeded"}
+
+
+def checkpoint(step: int, content: str = "c") -> dict[str, Any]:
+    digest = (content * 64)[:64]
+    key = f"objects/{digest[:2]}/{digest}"
+    return {
+        "kind": "artifact", "type": "checkpoint", "name": f"step-{step:08d}.ckpt", "step": step,
+        "sha256": digest, "size": 1, "key": key,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.db.close()

@@ -1,0 +1,383 @@
+"""The dispatcher starts every job once, loses none, and never touches a healthy one."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+from sqlalchemy import select
+
+from service.attempts.service import ticket
+from service.dispatch.backend import BackendAway
+from service.dispatch.reconciler import ALIVE_LEASES, CANCEL_PATIENCE, STRAY_PATIENCE
+from service.errors import Problem
+from service.jobs import service as jobs
+from service.models import TERMINAL, Attempt, Event, Job, Metric
+
+from .conftest import LEASE, RUNNING, SUCCEEDED, checkpoint, numbered
+
+
+def test_a_queued_job_is_started_once_with_a_fresh_epoch_and_lease(world):
+    job = world.submit()
+    world.tick(5)
+    (attempt,) = world.attempts(job)
+    assert [launch.attempt_id for launch in world.backend.launches] == [attempt.id]
+    assert (attempt.number, attempt.epoch, attempt.state) == (1, 1, "starting")
+    assert attempt.lease_until > world.now
+    assert world.job(job).state == "starting"
+
+
+def test_a_job_that_its_worker_finishes_stays_finished_when_the_worker_exits(world):
+    job = world.submit()
+    world.tick()
+    attempt = world.newest(job)
+    world.report(attempt, RUNNING, {"kind": "metric", "step": 1, "values": {"loss": 1.0}}, SUCCEEDED)
+    world.backend.workers[attempt.actor] = "dead"
+    world.tick(5)
+    assert world.job(job).state == "succeeded"
+    assert len(world.attempts(job)) == 1
+
+
+def test_oldest_jobs_start_first_and_no_more_than_fit(world):
+    first, second, third = (world.submit(seed=seed) for seed in range(3))
+    world.tick(3)
+    assert [world.job(job).state for job in (first, second, third)] == ["starting", "starting", "queued"]
+    world.report(world.newest(first), RUNNING, SUCCEEDED)
+    world.tick()
+    assert world.job(third).state == "starting"
+
+
+def test_small_jobs_do_not_starve_a_large_one(world):
+    small = world.submit()
+    world.tick()
+    large, later = world.submit(resources={"cpus": 2}), world.submit(seed=1)
+    world.tick()
+    assert (world.job(large).state, world.job(later).state) == ("queued", "queued")
+    world.report(world.newest(small), RUNNING, SUCCEEDED)
+    world.tick()
+    assert (world.job(large).state, world.job(later).state) == ("starting", "queued")
+
+
+def test_a_job_waiting_for_a_gpu_does_not_hold_up_jobs_that_need_none(world):
+    world.backend.size = type(world.backend.size)(cpus=4, gpus=1)
+    world.submit(resources={"gpus": 1})
+    second, plain = world.submit(resources={"gpus": 1}, seed=1), world.submit(seed=2)
+    world.tick()
+    assert (world.job(second).state, world.job(plain).state) == ("queued", "starting")
+
+
+@pytest.mark.parametrize(("asked", "hint"), [({"cpus": 9}, "lower resources.cpus"), ({"gpus": 1}, "resources.gpus")])
+def test_a_job_that_can_never_fit_fails_with_what_to_change(world, asked, hint):
+    job = world.submit(resources=asked)
+    world.tick()
+    assert world.job(job).state == "failed"
+    assert hint in world.job(job).cause
+
+
+def test_a_dispatcher_that_died_after_the_claim_is_followed_by_one_that_launches(world):
+    job = world.submit()
+    world.backend.away = True
+    world.backend.capacity = lambda: world.backend.size
+    with pytest.raises(BackendAway):
+        world.tick()
+    assert world.job(job).state == "starting"
+    world.restart()
+    world.backend.away = False
+    world.tick(3)
+    assert len(world.backend.started) == 1
+    assert len(world.attempts(job)) == 1
+
+
+def test_launching_again_after_a_restart_does_not_start_a_second_worker(world):
+    world.submit()
+    world.tick()
+    world.restart()
+    world.tick(3)
+    assert len(world.backend.launches) == 2
+    assert len(world.backend.started) == 1
+
+
+def test_a_dispatcher_that_starts_again_leaves_running_attempts_alone(world):
+    job = world.submit()
+    world.tick()
+    world.report(world.newest(job), RUNNING)
+    world.restart()
+    world.tick(5, after=3 * LEASE)
+    assert world.job(job).state == "running"
+    assert world.backend.killed == []
+
+
+def test_a_worker_that_died_is_replaced_by_a_new_attempt_with_the_next_epoch(world):
+    job = world.submit()
+    world.tick()
+    first = world.newest(job)
+    world.report(first, RUNNING, checkpoint(5))
+    world.backend.workers[first.actor] = "dead"
+    world.tick(3)
+    lost, second = world.attempts(job)
+    assert (lost.state, second.state, second.number, second.epoch) == ("lost", "starting", 2, 2)
+    assert second.actor != lost.actor
+    with pytest.raises(Problem, match="has ended"):
+        world.report(first, RUNNING)
+
+
+def test_one_report_of_death_is_not_enough_because_the_last_record_may_be_under_way(world):
+    job = world.submit()
+    world.tick()
+    attempt = world.newest(job)
+    world.report(attempt, RUNNING)
+    world.backend.workers[attempt.actor] = "dead"
+    world.tick()
+    world.report(attempt, SUCCEEDED)
+    world.tick(3)
+    assert world.job(job).state == "succeeded"
+    assert len(world.attempts(job)) == 1
+
+
+def test_unknown_means_hands_off_until_the_lease_is_over(world):
+    job = world.submit()
+    world.tick()
+    attempt = world.newest(job)
+    world.report(attempt, RUNNING)
+    world.backend.workers[attempt.actor] = "unknown"
+    world.tick(5, after=LEASE - 1)
+    assert world.job(job).state == "running"
+    assert world.backend.killed == []
+    world.tick(3, after=2)
+    assert world.backend.killed == [attempt.actor]
+    assert [a.state for a in world.attempts(job)] == ["lost", "starting"]
+
+
+def test_a_worker_that_answers_keeps_its_attempt_while_the_service_cannot_be_reached(world):
+    job = world.submit()
+    world.tick()
+    world.report(world.newest(job), RUNNING)
+    world.tick(3, after=5 * LEASE)
+    assert [a.state for a in world.attempts(job)] == ["running"]
+    world.tick(3, after=ALIVE_LEASES * LEASE)
+    assert [a.state for a in world.attempts(job)] == ["lost", "starting"]
+
+
+def test_a_worker_that_was_heard_of_in_the_last_moment_is_not_ended(world, monkeypatch):
+    job = world.submit()
+    world.tick()
+    attempt = world.newest(job)
+    world.report(attempt, RUNNING)
+    world.backend.workers[attempt.actor] = "unknown"
+    ask = world.backend.liveness
+
+    def heartbeat_meanwhile(actor):
+        world.report(attempt)
+        return ask(actor)
+
+    monkeypatch.setattr(world.backend, "liveness", heartbeat_meanwhile)
+    world.tick(after=LEASE + 1)
+    assert world.backend.killed == []
+    assert world.job(job).state == "running"
+
+
+def write_outbox(world, attempt, records):
+    path = world.settings.work / attempt.id / "outbox.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(record.model_dump_json() + "\n" for record in records) + '{"kind":"met')
+
+
+def test_what_a_dead_worker_wrote_but_could_not_send_is_taken_over(world):
+    job = world.submit()
+    world.tick()
+    attempt = world.newest(job)
+    world.report(attempt, RUNNING)
+    said = [RUNNING, {"kind": "metric", "step": 7, "values": {"loss": 0.5}}, checkpoint(7), SUCCEEDED]
+    write_outbox(world, attempt, numbered(said, 1))
+    world.backend.workers[attempt.actor] = "dead"
+    world.tick(3)
+    assert world.job(job).state == "succeeded"
+    assert [a.state for a in world.attempts(job)] == ["succeeded"]
+    with world.db.read() as session:
+        assert session.scalars(select(Metric.step)).all() == [7]
+
+
+def test_a_half_told_story_is_taken_over_before_the_next_attempt_starts(world):
+    job = world.submit()
+    world.tick()
+    attempt = world.newest(job)
+    write_outbox(world, attempt, numbered([RUNNING, checkpoint(5)], 1))
+    world.backend.workers[attempt.actor] = "dead"
+    world.tick(3)
+    assert [a.state for a in world.attempts(job)] == ["lost", "starting"]
+    with world.db.read() as session:
+        assert [c.step for c in ticket(session, world.settings, world.newest(job).id).resume] == [5]
+
+
+def test_a_job_that_never_gets_anywhere_is_given_up(world):
+    job = world.submit()
+    for _ in range(world.settings.max_attempts):
+        world.tick()
+        world.backend.workers[world.newest(job).actor] = "dead"
+        world.tick(2)
+    world.tick()
+    assert world.job(job).state == "failed"
+    assert "3 attempts in a row got no further" in world.job(job).cause
+    assert len(world.attempts(job)) == world.settings.max_attempts
+
+
+def test_a_job_that_moves_forward_may_be_interrupted_more_often_than_that(world):
+    job = world.submit()
+    for number in range(3 * world.settings.max_attempts):
+        world.tick()
+        world.report(world.newest(job), RUNNING, checkpoint(number + 1, content="abcdef"[number % 6]))
+        world.backend.workers[world.newest(job).actor] = "dead"
+        world.tick(2)
+    world.tick()
+    world.report(world.newest(job), RUNNING, SUCCEEDED)
+    assert world.job(job).state == "succeeded"
+
+
+def test_a_cancelled_job_whose_worker_is_gone_ends_at_once(world):
+    job = world.submit()
+    world.tick()
+    world.report(world.newest(job), RUNNING)
+    world.change(jobs.cancel, job)
+    world.backend.workers[world.newest(job).actor] = "dead"
+    world.tick(3)
+    assert world.job(job).state == "cancelled"
+    assert [a.state for a in world.attempts(job)] == ["cancelled"]
+
+
+def test_a_cancelled_job_is_ended_by_force_when_its_worker_does_not_stop(world):
+    job = world.submit()
+    world.tick()
+    attempt = world.newest(job)
+    world.report(attempt, RUNNING)
+    world.change(jobs.cancel, job)
+    world.tick(3)
+    assert world.report(attempt).cancel
+    assert world.job(job).state == "cancelling"
+    world.tick(2, after=CANCEL_PATIENCE + 1)
+    assert world.backend.killed == [attempt.actor]
+    assert world.job(job).state == "cancelled"
+
+
+def test_a_job_that_is_cancelled_between_claim_and_launch_never_starts(world):
+    job = world.submit()
+    world.backend.away, capacity = True, world.backend.size
+    world.backend.capacity = lambda: capacity
+    with pytest.raises(BackendAway):
+        world.tick()
+    world.change(jobs.cancel, job)
+    world.backend.away = False
+    world.restart()
+    world.tick(3)
+    assert world.job(job).state == "cancelled"
+    assert world.backend.started == []
+
+
+def test_nothing_is_lost_and_nothing_is_claimed_while_the_cluster_is_away(world):
+    running, waiting = world.submit(resources={"cpus": 2}), world.submit(seed=1)
+    world.tick()
+    world.report(world.newest(running), RUNNING)
+    world.backend.away = True
+    for _ in range(3):
+        with pytest.raises(BackendAway):
+            world.tick(after=1)
+    assert (world.job(running).state, world.job(waiting).state) == ("running", "queued")
+
+
+def test_a_running_job_without_any_attempt_is_queued_again(world):
+    job = world.submit()
+
+    def orphan(session):
+        session.get(Job, job).state = "running"
+
+    world.change(orphan)
+    world.tick()
+    assert world.job(job).state == "starting"
+
+
+def test_a_worker_that_outlives_its_attempt_is_ended_after_a_while(world):
+    job = world.submit()
+    world.tick()
+    attempt = world.newest(job)
+    world.report(attempt, RUNNING, SUCCEEDED)
+    world.tick()
+    assert world.backend.killed == []
+    world.tick(after=STRAY_PATIENCE + 1)
+    assert world.backend.killed == [attempt.actor]
+
+
+def test_spares_are_used_first_and_replaced(world):
+    world.reconciler._spares = 1
+    world.tick()
+    (spare,) = world.backend.spares
+    job = world.submit()
+    world.tick()
+    assert world.newest(job).actor == spare
+    assert world.backend.spares != [spare]
+
+
+def test_work_folders_of_ended_attempts_are_removed_after_an_hour(world):
+    job = world.submit()
+    world.tick()
+    live = world.settings.work / world.newest(job).id
+    old, recent = world.settings.work / "att_old", world.settings.work / "att_recent"
+    for folder in (live, old, recent):
+        folder.mkdir(parents=True)
+    for folder in (live, old):
+        os.utime(folder, (world.now - 7200, world.now - 7200))
+    world.tick(after=61)
+    assert [folder.exists() for folder in (old, recent, live)] == [False, True, True]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_faults_leave_every_job_done_exactly_once(world, seed):
+    """Workers die, hang and come back late, the dispatcher restarts; at the end every job has succeeded once."""
+    rng = random.Random(seed)
+    world.settings = type(world.settings).load(world.settings.home, lease_seconds=LEASE, max_attempts=1000)
+    world.restart()
+    ids = [world.submit(seed=number) for number in range(6)]
+    zombies: list[Attempt] = []
+    for round_ in range(400):
+        if all(world.job(job).state == "succeeded" for job in ids):
+            break
+        if rng.random() < 0.15:
+            world.restart()
+        world.tick(after=rng.uniform(0, 8))
+        for job in ids:
+            attempts = world.attempts(job)
+            if not attempts or attempts[-1].state not in ("starting", "running"):
+                continue
+            attempt, dice = attempts[-1], rng.random()
+            alive = world.backend.workers.get(attempt.actor) == "alive"
+            if dice < 0.1:
+                world.backend.workers[attempt.actor] = "dead"
+            elif dice < 0.2 and alive:
+                world.backend.workers[attempt.actor] = "unknown"
+                zombies.append(attempt)
+            elif dice < 0.6 and alive:
+                world.report(attempt, RUNNING, {"kind": "metric", "step": round_, "values": {"loss": 1.0}})
+            elif dice < 0.7 and alive:
+                world.report(attempt, RUNNING, SUCCEEDED)
+        for zombie in zombies:
+            if world.newest(zombie.job_id).id != zombie.id:
+                with pytest.raises(Problem):
+                    world.report(zombie)
+    assert [world.job(job).state for job in ids] == ["succeeded"] * len(ids)
+    assert_invariants(world, ids)
+
+
+def assert_invariants(world, ids):
+    for job in ids:
+        attempts = world.attempts(job)
+        assert [a.number for a in attempts] == list(range(1, len(attempts) + 1))
+        assert [a.epoch for a in attempts] == [a.number for a in attempts]
+        assert [a.state for a in attempts if a.state not in ("lost",)] == ["succeeded"]
+    started = [launch.attempt_id for launch in world.backend.started]
+    with world.db.read() as session:
+        assert sorted(set(started)) == sorted(session.scalars(select(Attempt.id)))
+        ends = [
+            event.job_id
+            for event in session.scalars(select(Event).where(Event.type == "job.state"))
+            if event.data["to"] in TERMINAL
+        ]
+    assert sorted(ends) == sorted(ids)

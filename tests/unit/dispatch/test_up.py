@@ -1,0 +1,121 @@
+"""`bcd up` finds and ends exactly its own processes, and says what to change when it cannot start."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from service.settings import Settings
+from service.up import Tree, UpError, end_leftovers, find_processes, ray_folder
+
+SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
+
+
+@pytest.fixture
+def settings(tmp_path: Path):
+    ports = iter(free_ports(3))
+    given = Settings.load(tmp_path / "home", api_port=next(ports), mlflow_port=next(ports), ray_port=next(ports))
+    given.run.mkdir(parents=True)
+    return given
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture
+def spawn():
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(**environment: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            SLEEP, env={**os.environ, **environment}, stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_leftovers_of_this_home_are_ended_and_nothing_else(settings, spawn):
+    ours = spawn(BCD_HOME=str(settings.home), BCD_TREE="t")
+    others = [spawn(), spawn(BCD_HOME=str(settings.home) + "2", BCD_TREE="t"), spawn(BCD_HOME=str(settings.home))]
+    assert [process.pid for process in find_processes(settings)] == [ours.pid]
+    assert end_leftovers(settings) == 1
+    assert not psutil.pid_exists(ours.pid)
+    assert [process.poll() for process in others] == [None, None, None]
+
+
+def test_a_helper_that_wiped_its_environment_is_found_by_its_session(settings, spawn):
+    child = spawn()
+    record = {"pid": child.pid, "born": psutil.Process(child.pid).create_time(), "tree": "t"}
+    (settings.run / "ray.pid").write_text(json.dumps(record))
+    assert [process.pid for process in find_processes(settings)] == [child.pid]
+
+
+def test_a_pid_that_was_given_to_somebody_else_is_left_alone(settings, spawn):
+    stranger = spawn()
+    record = {"pid": stranger.pid, "born": psutil.Process(stranger.pid).create_time() - 100.0, "tree": "t"}
+    (settings.run / "ray.pid").write_text(json.dumps(record))
+    assert find_processes(settings) == []
+    assert end_leftovers(settings) == 0
+    assert stranger.poll() is None
+
+
+@pytest.mark.parametrize("name", ["api", "mlflow", "ray"])
+def test_a_taken_port_is_named_together_with_the_variable_that_changes_it(settings, name):
+    port = getattr(settings, f"{name}_port")
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(UpError) as caught:
+        Tree(settings).start()
+    assert f"port {port} ({name}) is not free" in str(caught.value)
+    assert f"BCD_{name.upper()}_PORT" in str(caught.value)
+    assert find_processes(settings) == []
+
+
+def test_a_second_tree_on_the_same_home_is_refused(settings):
+    first, second = Tree(settings), Tree(settings)
+    first._lock()
+    with pytest.raises(UpError, match="already running"):
+        second.start()
+    first.stop()
+    second._lock()
+    second.stop()
+
+
+def test_the_socket_folder_is_short_and_belongs_to_one_home(settings):
+    folder = ray_folder(settings)
+    longest = folder / "session_2026-01-01_00-00-00_000000_4194304" / "sockets" / "plasma_store.1234"
+    assert len(str(longest)) < 107
+    assert folder != ray_folder(Settings.load(settings.home / "other"))
+
+
+def test_children_get_secrets_by_file_and_ray_only_with_a_token(settings):
+    environment = Tree(settings)._environment()
+    assert environment["RAY_AUTH_MODE"] == "token"
+    assert environment["RAY_AUTH_TOKEN_PATH"] == str(settings.run / "ray-token")
+    assert "RAY_AUTH_TOKEN" not in environment
+
+
+def test_an_address_or_token_of_another_cluster_is_not_inherited(settings, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "theirs")
+    environment = Tree(settings)._environment()
+    assert "RAY_ADDRESS" not in environment
+    assert "RAY_AUTH_TOKEN" not in environment

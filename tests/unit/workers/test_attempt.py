@@ -1,0 +1,246 @@
+"""One attempt, from ticket to final record, with a training function that the test provides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bcd.api import Cancelled, JobError
+from bcd.records import StoredObject, Ticket
+from workers.attempt import AttemptArgs, run_attempt
+from workers.storage import Storage
+
+SPEC: dict[str, Any] = {
+    "name": "test",
+    "data": {"type": "digits-scenes-v1", "train_images": 8, "val_images": 4, "image_size": 64, "max_size": 40},
+    "student": {"backbone": "tiny", "width": 8, "fpn_channels": 16, "stacked_convs": 1, "strides": [8, 16]},
+    "schedule": {"steps": 4},
+}
+
+
+@pytest.fixture
+def args(tmp_path: Path) -> AttemptArgs:
+    return AttemptArgs(
+        attempt_id="att_1",
+        epoch=1,
+        api_url="http://127.0.0.1:1",
+        storage=str(tmp_path / "storage"),
+        work=str(tmp_path / "work"),
+        data_cache=str(tmp_path / "cache"),
+        token="secret",
+    )
+
+
+@pytest.fixture
+def storage(args):
+    return Storage(Path(args.storage))
+
+
+def ticket(spec: dict[str, Any] = SPEC, **more: Any) -> Ticket:
+    values = {"job_id": "job_1", "attempt_id": "att_1", "number": 1, "epoch": 1, "lease_seconds": 30.0}
+    return Ticket(spec=spec, **{**values, **more})
+
+
+def store(storage: Storage, folder: Path, text: str, step: int = 0) -> StoredObject:
+    path = folder / f"{step}.bin"
+    path.write_text(text)
+    return storage.put(path, step=step)
+
+
+def train(spec, *, workdir, sink, **_):
+    """Stands in for `bcd.api.run_job`."""
+    for step in range(1, spec.schedule.steps + 1):
+        sink.metrics(step, {"loss": 1.0 / step})
+    checkpoint = workdir / "newest"
+    checkpoint.write_bytes(b"weights and optimizer")
+    sink.checkpoint(checkpoint, spec.schedule.steps)
+    sink.evaluation(spec.schedule.steps, "final", "p1", {"AP": 12.5, "per_class": {"0": None}})
+    result = workdir / "student.safetensors"
+    result.write_bytes(b"weights")
+    return SimpleNamespace(path=result, evaluation={"AP": 12.5}, steps=spec.schedule.steps, seconds=0.1)
+
+
+def kinds(service) -> list[str]:
+    return [
+        getattr(record, "state", None) or getattr(record, "type", None) or record.kind for record in service.records
+    ]
+
+
+def run(args, service, function, **more):
+    return run_attempt(args, run=function, channel=service, patience=20, **more)
+
+
+def test_a_run_reports_everything_in_order_and_clears_its_folder(args, service, storage):
+    service._ticket = ticket()
+    assert run(args, service, train) == "succeeded"
+    assert kinds(service) == ["running", *["metric"] * 4, "checkpoint", "evaluation", "result", "succeeded"]
+    checkpoint, result = service.records[5], service.records[7]
+    assert checkpoint.name == "step-00000004.ckpt"
+    assert (result.name, result.step) == ("student.safetensors", 4)
+    stored = StoredObject(key=result.key, sha256=result.sha256, size=result.size)
+    assert storage.get(stored).read_bytes() == b"weights"
+    assert not args.folder.exists()
+
+
+def test_the_folder_stays_while_something_is_not_acknowledged(args, service):
+    service._ticket = ticket()
+
+    def cut_off(spec, **given):
+        service.away = True
+        return train(spec, **given)
+
+    assert run_attempt(args, run=cut_off, channel=service, patience=0.05) == "succeeded"
+    assert (args.folder / "outbox.jsonl").exists()
+
+
+def test_a_fault_of_the_job_is_one_line_and_not_retried(args, service):
+    service._ticket = ticket()
+
+    def fail(*_args, **_more):
+        raise JobError("bad-data", "no image in\n   train/")
+
+    assert run(args, service, fail) == "failed"
+    last = service.records[-1]
+    assert (last.state, last.cause, last.retryable, last.traceback) == ("failed", "no image in train/", False, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+        (MemoryError(), "out of memory: use a smaller schedule.batch_size"),
+        (SystemExit(3), "SystemExit: 3"),
+        (RuntimeError("x" * 9000), None),
+    ],
+)
+def test_an_unexpected_error_is_reported_with_its_traceback(args, service, error, cause):
+    service._ticket = ticket()
+
+    def fail(*_args, **_more):
+        raise error
+
+    assert run(args, service, fail) == "failed"
+    last = service.records[-1]
+    assert cause is None or last.cause == cause
+    assert type(error).__name__ in last.traceback
+    assert not last.retryable
+
+
+def test_a_spec_that_this_worker_does_not_know_fails_the_job(args, service):
+    service._ticket = ticket({**SPEC, "later": 1})
+    assert run(args, service, train) == "failed"
+    assert "unknown key" in service.records[-1].cause
+
+
+def wait_and_stop(_spec, *, should_stop, **_):
+    while not should_stop():
+        pass
+    raise Cancelled
+
+
+def test_a_cancellation_reaches_the_training_loop_and_ends_as_cancelled(args, service):
+    service._ticket, service.cancel = ticket(), True
+    assert run(args, service, wait_and_stop) == "cancelled"
+    assert service.records[-1].state == "cancelled"
+
+
+def test_a_stale_attempt_stops_quietly_and_reports_nothing_more(args, service):
+    service._ticket = ticket(lease_seconds=0.3)  # heartbeats every 0.1 s
+    service.lease_seconds = 0.3
+
+    def replaced(spec, **given):
+        service.stale = True
+        return wait_and_stop(spec, **given)
+
+    assert run(args, service, replaced) == "stale"
+    assert all(record.kind != "state" or record.state == "running" for record in service.records)
+    assert not args.folder.exists()
+
+
+def test_an_attempt_that_is_stale_from_the_start_never_trains(args, service):
+    service.stale = True
+    assert run(args, service, lambda *_a, **_k: pytest.fail("must not train")) == "stale"
+
+
+def test_waits_for_a_service_that_is_not_up_yet(args, service, monkeypatch):
+    service._ticket, service.away = ticket(), True
+    monkeypatch.setattr("time.sleep", lambda _seconds: setattr(service, "away", False))
+    assert run(args, service, train) == "succeeded"
+
+
+def test_values_that_are_not_finite_become_a_warning(args, service):
+    service._ticket = ticket()
+
+    def odd(spec, *, sink, **given):
+        sink.metrics(1, {"loss": float("nan"), "lr": 0.1})
+        sink.metrics(2, {"loss": float("inf")})
+        return train(spec, sink=sink, **given)
+
+    assert run(args, service, odd) == "succeeded"
+    first, warning, second = service.records[1:4]
+    assert first.values == {"lr": 0.1}
+    assert (warning.level, warning.text) == ("warning", "step 1: not a finite number: loss")
+    assert second.kind == "log"
+
+
+def test_resumes_from_the_newest_checkpoint_that_is_still_whole(args, service, storage, tmp_path):
+    newest, middle, oldest = (store(storage, tmp_path, f"checkpoint {step}", step) for step in (30, 20, 10))
+    (storage.root / newest.key).write_text("checkpoint 3")  # cut short
+    service._ticket = ticket(resume=[newest, middle, oldest])
+    seen: list[str] = []
+
+    def resume(spec, *, resume_from, **given):
+        seen.extend(path.read_text() for path in resume_from)
+        return train(spec, **given)
+
+    assert run(args, service, resume) == "succeeded"
+    assert seen == ["checkpoint 20", "checkpoint 10"]
+    texts = [record.text for record in service.records if record.kind == "log"]
+    assert "step 30 is not usable" in texts[0]
+    assert "resumes from the checkpoint of step 20" in texts[1]
+
+
+WITH_TEACHER = {**SPEC, "teacher": {"job": "job_0"}, "methods": [{"type": "bckd"}]}
+
+
+def test_the_teacher_is_handed_over_under_a_name_with_the_right_suffix(args, service, storage, tmp_path):
+    service._ticket = ticket(WITH_TEACHER, teacher=store(storage, tmp_path, "teacher weights"))
+    seen: list[Path] = []
+
+    def look(spec, *, teacher_path, **given):
+        assert teacher_path.read_text() == "teacher weights"
+        seen.append(teacher_path)
+        return train(spec, **given)
+
+    assert run(args, service, look) == "succeeded"
+    assert seen[0].suffix == ".safetensors"
+
+
+def test_a_damaged_teacher_fails_the_job_with_a_clear_cause(args, service, storage, tmp_path):
+    teacher = store(storage, tmp_path, "teacher weights")
+    (storage.root / teacher.key).unlink()
+    service._ticket = ticket(WITH_TEACHER, teacher=teacher)
+    assert run(args, service, train) == "failed"
+    assert service.records[-1].cause.startswith("the result of the teacher, job job_0, is not usable")
+
+
+def test_a_second_process_of_the_same_attempt_goes_on_behind_the_first(args, service):
+    service._ticket = ticket()
+
+    def die(_spec, *, sink, **_):
+        sink.metrics(1, {"loss": 1.0})
+        service.wait_for(lambda: len(service.records) == 2)
+        service.away = True
+        sink.metrics(2, {"loss": 0.5})
+        raise KeyboardInterrupt
+
+    assert run_attempt(args, run=die, channel=service, patience=0.01) == "failed"
+    lines = (args.folder / "outbox.jsonl").read_bytes().splitlines(keepends=True)
+    (args.folder / "outbox.jsonl").write_bytes(b"".join(lines[:3]))  # as if it had been killed before its last word
+    service.away, service._ticket = False, ticket(next_seq=3)
+    assert run(args, service, train) == "succeeded"
+    assert [record.seq for record in service.records] == list(range(1, len(service.records) + 1))
+    assert kinds(service)[:4] == ["running", "metric", "metric", "running"]
