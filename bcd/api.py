@@ -82,7 +82,9 @@ def run_job(
         sink.log(f"{part}: {len(dataset)} images, {len(dataset.class_names)} classes")
 
     student = _student(spec, splits.train.class_names).to(device)
-    task = DetectionTask(student, _teacher(spec, teacher_path, student, device), [build_method(m) for m in spec.methods])
+    task = DetectionTask(
+        student, _teacher(spec, teacher_path, student, device), [build_method(m) for m in spec.methods]
+    )
     trainer = Trainer(
         student,
         task,
@@ -121,7 +123,7 @@ def run_job(
             prefetch(make, trainer.step, spec.schedule.steps),
             on_metrics=sink.metrics,
             on_checkpoint=sink.checkpoint,
-            on_evaluate=lambda step: judge(step, f"step-{step}") and None,
+            on_evaluate=lambda step: judge(step, f"step-{step}"),
             evaluate_every=spec.evaluation.every,
             should_stop=should_stop,
         )
@@ -169,7 +171,8 @@ def _teacher(spec: JobSpec, path: Path | None, student: Detector, device: torch.
     if path is None:
         if spec.teacher.path is None:
             raise JobError(
-                "no-teacher", "the teacher is the result of another job; give its file: download it and set teacher.path"
+                "no-teacher",
+                "the teacher is the result of another job; give its file: download it and set teacher.path",
             )
         path = Path(spec.teacher.path)
     try:

@@ -1,1 +1,1 @@
-"""Benchmarks, run by hand: `python -m benchmarks.train_step`. They need torch and torchvision alone unless they say so."""
+"""Benchmarks, run by hand: `python -m benchmarks.train_step`. They need torch alone unless they say so."""

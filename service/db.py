@@ -16,7 +16,7 @@ class Database:
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
         options = {"connect_args": {"timeout": 30}} if self.is_sqlite else {"pool_pre_ping": True}
-        self.engine: Engine = create_engine(url, **options)  # type: ignore[arg-type]
+        self.engine: Engine = create_engine(url, **options)
         if self.is_sqlite:
             _prepare_sqlite(self.engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)

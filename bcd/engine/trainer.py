@@ -72,7 +72,7 @@ class Trainer:
         *,
         on_metrics: Callable[[int, dict[str, float]], None],
         on_checkpoint: Callable[[Path, int], None],
-        on_evaluate: Callable[[int], None] | None = None,
+        on_evaluate: Callable[[int], object] | None = None,
         evaluate_every: int = 0,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -106,7 +106,7 @@ class Trainer:
         images, targets = batch.images_B3HW.to(self.device, non_blocking=True), batch.targets.to(self.device)
         terms = self.task(images, targets, self.step / schedule.steps, self.autocast())
         self.optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()
+        terms["loss"].backward()  # type: ignore[no-untyped-call]
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         # An infinite limit only measures the norm.
         norm = nn.utils.clip_grad_norm_(parameters, schedule.clip_norm or math.inf)

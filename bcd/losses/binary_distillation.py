@@ -53,7 +53,7 @@ def binary_distillation_sum(
         raise ValueError(f"beta must be at least 1, not {beta}: below, the gradient at p_s = p_t is unbounded")
     if weight is None:
         weight = student_logits.new_ones(student_logits.shape[0])
-    total, gap = _BinaryDistillation.apply(student_logits, teacher_logits.detach(), weight.detach(), beta)  # type: ignore[no-untyped-call]
+    total, gap = _BinaryDistillation.apply(student_logits, teacher_logits.detach(), weight.detach(), beta)
     return total, gap
 
 
@@ -82,7 +82,7 @@ class _BinaryDistillation(torch.autograd.Function):
         return total, gap_N
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
-    def backward(ctx: Any, grad_total: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, grad_total: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
         grad, weight_N = ctx.saved_tensors
         return grad * (weight_N * grad_total).to(grad.dtype)[:, None], None, None, None

@@ -22,7 +22,7 @@ def quality_focal(logits: Tensor, labels: Tensor, quality: Tensor, weight: Tenso
     Returns:
         Scalar sum; the caller divides by the number of positives. The modulating factor carries gradient.
     """
-    return _QualityFocal.apply(logits, labels, quality.detach(), weight)  # type: ignore[no-any-return,no-untyped-call]
+    return _QualityFocal.apply(logits, labels, quality.detach(), weight)  # type: ignore[no-any-return]
 
 
 class _QualityFocal(torch.autograd.Function):
@@ -50,7 +50,7 @@ class _QualityFocal(torch.autograd.Function):
         return torch.dot(total_N, weight_N.to(total_N.dtype))
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
-    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, None, None, None]:
         grad, weight_N = ctx.saved_tensors
         return grad * (weight_N * grad_total).to(grad.dtype)[:, None], None, None, None

@@ -38,9 +38,9 @@ class Teacher:
     def __call__(self, images_B3HW: Tensor, autocast: AbstractContextManager[Any]) -> DenseOutputs:
         """Outputs for uint8 images (B, 3, H, W), classes in the student's order."""
         with autocast:
-            out = self._model(self._model.normalize(images_B3HW))
+            out: DenseOutputs = self._model(self._model.normalize(images_B3HW))
         if self._classes is None:
-            return out  # type: ignore[no-any-return]
+            return out
         return dataclasses.replace(out, logits_BAC=out.logits_BAC[..., self._classes])
 
 

@@ -13,7 +13,14 @@ import torchvision
 from torch import Tensor, nn
 
 
-class ResNet(nn.Module):
+class Backbone(nn.Module):
+    """Maps images (B, 3, H, W) to one feature map for each of `strides`, with `channels`."""
+
+    strides: tuple[int, ...]
+    channels: tuple[int, ...]
+
+
+class ResNet(Backbone):
     """torchvision ResNet without its classifier; parameter names are torchvision's (and so MMDetection's)."""
 
     strides = (8, 16, 32)
@@ -49,7 +56,7 @@ class ResNet(nn.Module):
         return c3, c4, self.layer4(c4)
 
 
-class Tiny(nn.Module):
+class Tiny(Backbone):
     """A few residual GroupNorm stages: two stride-2 3x3 convolutions, then one stage for each stride from 8 on.
 
     `width` is the channel count of the stem's output; every stage doubles it, up to 8 times the width.
@@ -89,7 +96,8 @@ class _Residual(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.conv2(self.relu(self.conv1(x))) + self.shortcut(x))
+        out: Tensor = self.relu(self.conv2(self.relu(self.conv1(x))) + self.shortcut(x))
+        return out
 
 
 def _conv_norm(inside: int, outside: int, stride: int, kernel: int = 3) -> nn.Sequential:
@@ -102,8 +110,8 @@ def _imagenet_weights(name: str) -> Any:
     return torchvision.models.get_model_weights(name).IMAGENET1K_V1
 
 
-def _resnet(name: str) -> Callable[..., nn.Module]:
-    def make(*, width: int, strides: tuple[int, ...], **options: Any) -> nn.Module:
+def _resnet(name: str) -> Callable[..., Backbone]:
+    def make(*, width: int, strides: tuple[int, ...], **options: Any) -> Backbone:
         try:
             return ResNet(name, **options)
         except OSError as error:  # no network: torchvision downloads on first use
@@ -115,11 +123,11 @@ def _resnet(name: str) -> Callable[..., nn.Module]:
     return make
 
 
-def _tiny(*, width: int, strides: tuple[int, ...], **_: Any) -> nn.Module:
+def _tiny(*, width: int, strides: tuple[int, ...], **_: Any) -> Backbone:
     return Tiny(width, last_stride=min(32, strides[-1]), first_stride=strides[0])
 
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {
+BACKBONES: dict[str, Callable[..., Backbone]] = {
     **{name: _resnet(name) for name in ("resnet18", "resnet34", "resnet50", "resnet101")},
     "tiny": _tiny,
 }

@@ -60,7 +60,9 @@ def build_detector(
     options = {"frozen_stages": frozen_stages, "norm_eval": norm_eval, "pretrained": pretrained}
     body = BACKBONES[backbone](width=width, strides=strides, **options)
     if strides[: len(body.strides)] != body.strides:
-        raise ValueError(f"backbone {backbone!r} gives strides {list(body.strides)}; strides {list(strides)} do not fit")
+        raise ValueError(
+            f"backbone {backbone!r} gives strides {list(body.strides)}; strides {list(strides)} do not fit"
+        )
     model = DETECTORS[detector](
         body,
         num_classes=len(names),

@@ -52,7 +52,9 @@ class Detector(nn.Module):
 
     def normalize(self, images_B3HW: Tensor) -> Tensor:
         """uint8 RGB images to the normalised float images that `forward` takes."""
-        mean, std = (torch.tensor(v, device=images_B3HW.device).view(1, 3, 1, 1) for v in (self.info.mean, self.info.std))
+        mean, std = (
+            torch.tensor(v, device=images_B3HW.device).view(1, 3, 1, 1) for v in (self.info.mean, self.info.std)
+        )
         return (images_B3HW.float() - mean) / std
 
     def assign(self, outputs: DenseOutputs, targets: Targets) -> Assignment:

@@ -24,7 +24,7 @@ class FPN(nn.Module):
             nn.Conv2d(channels, channels, 3, stride=1 if i < len(in_channels) else 2, padding=1) for i in range(levels)
         )
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 

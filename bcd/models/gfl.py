@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bcd import boxes as B
 from bcd.assign.atss import assign_atss, sites_inside
 from bcd.losses import distribution_focal, giou_loss, quality_focal
+from bcd.models.backbones import Backbone
 from bcd.models.detector import Assignment, Detector
 from bcd.models.fpn import FPN
 from bcd.models.heads import PRIOR_PROBABILITY, Scale, flatten_sites, prediction, tower
@@ -64,7 +65,7 @@ class GFL(Detector):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         num_classes: int,
         fpn_channels: int,
@@ -76,7 +77,7 @@ class GFL(Detector):
     ):
         super().__init__()
         self.backbone = backbone
-        self.fpn = FPN(backbone.channels, fpn_channels, len(strides))  # type: ignore[arg-type]
+        self.fpn = FPN(backbone.channels, fpn_channels, len(strides))
         self.head = GFLHead(fpn_channels, stacked_convs, num_classes, reg_max, len(strides))
         self.strides, self.reg_max, self.prior_scale = strides, reg_max, prior_scale
         self.loss = loss or GFLLoss()
@@ -89,7 +90,8 @@ class GFL(Detector):
         shapes = [(m.shape[-2], m.shape[-1]) for m in cls_maps]
         grid = site_grid(shapes, self.strides, images_B3HW.device, self.prior_scale)
         logits_BAC = flatten_sites(cls_maps, cls_maps[0].shape[1])
-        dist_BA4R = flatten_sites(reg_maps, reg_maps[0].shape[1]).unflatten(-1, (4, self.reg_max + 1))
+        dist_BA4R = flatten_sites(reg_maps, reg_maps[0].shape[1])
+        dist_BA4R = dist_BA4R.view(*dist_BA4R.shape[:2], 4, self.reg_max + 1)
         # Expected distance in units of the stride (equation 4).
         distance_BA4 = dist_BA4R.softmax(dim=-1) @ self.bins_R
         boxes_BA4 = B.from_distances(grid.centre_A2, distance_BA4 * grid.stride_A[:, None])

@@ -22,7 +22,8 @@ class ConvNorm(nn.Module):
         nn.init.normal_(self.conv.weight, std=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.gn(self.conv(x)))
+        out: Tensor = self.relu(self.gn(self.conv(x)))
+        return out
 
 
 def tower(channels: int, depth: int) -> nn.ModuleList:
@@ -45,6 +46,7 @@ def prediction(inside: int, outside: int, prior: float | None = None) -> nn.Conv
     """A 3x3 prediction layer, N(0, 0.01), whose bias starts at the logit of `prior`."""
     conv = nn.Conv2d(inside, outside, 3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
+    assert conv.bias is not None
     nn.init.constant_(conv.bias, 0.0 if prior is None else -math.log((1 - prior) / prior))
     return conv
 

@@ -71,9 +71,7 @@ def test_a_resumed_run_ends_with_the_same_bits_as_an_uninterrupted_one(tmp_path,
     saved = sorted((tmp_path / "cut" / "checkpoints").iterdir(), reverse=True)
     assert saved[0].name == "step-00000005.ckpt"
     sink = MemorySink()
-    rest = run_job(
-        spec, workdir=tmp_path / "cut", sink=sink, teacher_path=teacher, data_cache=cache, resume_from=saved
-    )
+    rest = run_job(spec, workdir=tmp_path / "cut", sink=sink, teacher_path=teacher, data_cache=cache, resume_from=saved)
     assert min(step for step, _ in sink.values) > 5
     assert_same_weights(whole.path, rest.path)
     assert rest.evaluation == whole.evaluation
@@ -87,9 +85,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, cache)
     foreign = tmp_path / "foreign.ckpt"
     torch.save({"digest": "another"}, foreign)
     sink = MemorySink()
-    run_job(
-        tiny_spec(), workdir=tmp_path / "again", sink=sink, data_cache=cache, resume_from=[foreign, newest, older]
-    )
+    run_job(tiny_spec(), workdir=tmp_path / "again", sink=sink, data_cache=cache, resume_from=[foreign, newest, older])
     warnings = [text for level, text in sink.lines if level == "warning"]
     assert any("another spec" in text for text in warnings)
     assert any("damaged" in text for text in warnings)
@@ -134,7 +130,7 @@ def test_a_teacher_with_the_classes_in_another_order_teaches_by_name(tmp_path, c
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("content", [b"", b"not safetensors", b"\x10\x00\x00\x00\x00\x00\x00\x00{\"a\": 1}"])
+@pytest.mark.parametrize("content", [b"", b"not safetensors", b'\x10\x00\x00\x00\x00\x00\x00\x00{"a": 1}'])
 def test_a_file_that_is_no_detector_is_refused_with_the_reason(tmp_path, cache, content):
     path = tmp_path / "teacher.safetensors"
     path.write_bytes(content)
@@ -144,9 +140,7 @@ def test_a_file_that_is_no_detector_is_refused_with_the_reason(tmp_path, cache, 
 
 def test_a_missing_teacher_file_is_named(tmp_path, cache):
     with pytest.raises(JobError, match=r"no such detector file.*nowhere"):
-        run_job(
-            distilled(), workdir=tmp_path, sink=MemorySink(), teacher_path=tmp_path / "nowhere", data_cache=cache
-        )
+        run_job(distilled(), workdir=tmp_path, sink=MemorySink(), teacher_path=tmp_path / "nowhere", data_cache=cache)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_no_bad_checkpoint(tmp_path, cache):
