@@ -76,7 +76,7 @@ class Trainer:
         evaluate_every: int = 0,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Run the remaining steps. Raises `JobError` on a loss that is not finite and `Cancelled` when asked to stop."""
+        """Run the remaining steps. Raises `JobError` on a loss that is not finite, `Cancelled` when asked to stop."""
         schedule, log = self.schedule, _Log(self.device)
         self.model.train()
         for batch in batches:

@@ -81,6 +81,7 @@ class GFL(Detector):
         self.head = GFLHead(fpn_channels, stacked_convs, num_classes, reg_max, len(strides))
         self.strides, self.reg_max, self.prior_scale = strides, reg_max, prior_scale
         self.loss = loss or GFLLoss()
+        self.bins_R: Tensor
         self.register_buffer("bins_R", torch.arange(reg_max + 1, dtype=torch.float32), persistent=False)
 
     def forward(self, images_B3HW: Tensor) -> DenseOutputs:

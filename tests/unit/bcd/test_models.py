@@ -58,7 +58,7 @@ def test_wrong_names_and_widths_are_refused_with_the_known_ones():
 def test_conversion_from_mmdetection_lists_what_it_does_not_know():
     state = golden_state_dict()
     assert convert_state_dict({"state_dict": state, "meta": {}}, num_classes=80).keys()
-    with pytest.raises(ValueError, match="1 parameters do not belong.*bbox_head.extra"):
+    with pytest.raises(ValueError, match=r"1 parameters do not belong.*bbox_head\.extra"):
         convert_state_dict({**state, "bbox_head.extra": torch.zeros(1)})
     with pytest.raises(ValueError, match="80 classes, not 20"):
         convert_state_dict(state, num_classes=20)
