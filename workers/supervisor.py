@@ -5,6 +5,7 @@ It outlives the dispatcher (detached) and ends its own process once everything i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -23,7 +24,7 @@ class Supervisor:
     """Wrapped by `ray.remote` in the dispatcher. Its methods return at once; training runs in a thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._importing = threading.Lock(), threading.Lock()
         self._attempt: str | None = None
         self._ready = False
         born = psutil.Process().create_time()
@@ -31,12 +32,14 @@ class Supervisor:
 
     def warm(self) -> bool:
         """Import what training needs (about 8 s). True when done."""
-        import torch
-        import torchvision
+        # One thread at a time: torchvision imported by two at once fails with a circular import.
+        with self._importing:
+            import torch
+            import torchvision
 
-        import bcd.api
+            import bcd.api
 
-        self._ready = all((torch, torchvision, bcd.api))
+            self._ready = all((torch, torchvision, bcd.api))
         return self._ready
 
     def ping(self) -> dict[str, Any]:
@@ -49,18 +52,20 @@ class Supervisor:
         with self._lock:
             if self._attempt is None:
                 self._attempt = given.attempt_id
-                threading.Thread(target=_run_and_exit, args=(given,), name="attempt", daemon=True).start()
+                threading.Thread(target=self._run_and_exit, args=(given,), name="attempt", daemon=True).start()
             return self._attempt == given.attempt_id
 
-
-def _run_and_exit(args: AttemptArgs) -> None:
-    code = 0
-    try:
-        run_attempt(args)
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    # Not ray.actor.exit_actor: that needs a live cluster and an actor call; the process must end in any case.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    def _run_and_exit(self, args: AttemptArgs) -> None:
+        code = 0
+        # A fault of the imports comes again in the attempt, which reports it.
+        with contextlib.suppress(Exception):
+            self.warm()
+        try:
+            run_attempt(args)
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        # Not ray.actor.exit_actor: that needs a live cluster and an actor call; the process must end in any case.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
