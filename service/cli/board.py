@@ -34,7 +34,7 @@ class Board:
         clock: Callable[[], float] = time.time,
     ):
         """`fetch(job_id, after_step)` returns metric series; `detail`: loss terms below each bar."""
-        self._order = list(job_ids)
+        self.job_ids = list(job_ids)
         self._jobs: dict[str, Job] = {}
         self._values: dict[str, dict[str, float]] = {job_id: {} for job_id in job_ids}
         self._fetched: dict[str, float] = {}
@@ -56,13 +56,18 @@ class Board:
                 self._ask(job_id)
         elif event.type == "job.metrics":
             self._metrics(job_id, event.data)
-        elif event.type != "job.state":
-            return None
+        else:
+            return None  # a change of state comes as a fresh job right after its event
         return job_id
+
+    @property
+    def complete(self) -> bool:
+        """Whether something is known of every job."""
+        return len(self._jobs) == len(self._values)
 
     def rows(self) -> list[tuple[Job, dict[str, float]]]:
         """Each known job, under a name that tells it from the others, with its latest metrics."""
-        return [(self._labelled(self._jobs[i]), dict(self._values[i])) for i in self._order if i in self._jobs]
+        return [(self._labelled(self._jobs[i]), dict(self._values[i])) for i in self.job_ids if i in self._jobs]
 
     def line(self, job_id: str) -> str | None:
         job = self._jobs.get(job_id)
@@ -121,17 +126,22 @@ def shown(
     states: dict[str, str | None] = {}
     printed: dict[str, float] = {}
 
-    def take(event: Event) -> None:
-        job_id = board.on_event(event)
-        if job_id is None:
-            return
-        moved = board.state(job_id) != states.get(job_id)
-        if not moved and clock() - printed.get(job_id, -PLAIN_SECONDS) < PLAIN_SECONDS:
-            return
+    def show(job_id: str) -> None:
         line = board.line(job_id)
         if line is not None:
             states[job_id], printed[job_id] = board.state(job_id), clock()
             console.print(time.strftime("%H:%M:%S"), line, markup=False, soft_wrap=True)
+
+    def take(event: Event) -> None:
+        job_id = board.on_event(event)
+        if job_id is None or not board.complete:
+            return  # until all are known, their names cannot be told apart
+        for other in board.job_ids:
+            if other not in states:
+                show(other)
+        moved = board.state(job_id) != states[job_id]
+        if moved or clock() - printed[job_id] >= PLAIN_SECONDS:
+            show(job_id)
 
     yield take
 

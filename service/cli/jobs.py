@@ -148,13 +148,14 @@ def download(
     home: Home = None,
 ) -> None:
     """Download the result of a job: the plain student's weights, checked against their hash."""
+    from service.cli import render
+
     with connect(home) as client:
         results = [artifact for artifact in client.artifacts(id) if artifact["type"] == "result"]
         if not results:
             job = client.job(id)
-            raise Fault(
-                f"job {id} has no result: it is {job['state']}" + (f" ({job['cause']})" if job["cause"] else "")
-            )
+            why = f" ({render.cause(job)})" if render.cause(job) else ""
+            raise Fault(f"job {id} has no result: it is {job['state']}{why}")
         try:
             to.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -76,6 +76,12 @@ def state(text: str) -> Text:
     return Text(text, style=STATE_STYLES.get(text, ""))
 
 
+def cause(job: Job) -> str | None:
+    """Why the job is in its state, where that says more than the state."""
+    text = job["cause"]
+    return text if text and job["state"] != "succeeded" and text != job["state"] else None
+
+
 def final_ap(job: Job) -> float | None:
     """The AP of the job's final evaluation, in percent."""
     evaluation = job.get("evaluation")
@@ -113,8 +119,8 @@ def jobs_table(jobs: Sequence[Job], now: float) -> Table:
     made.columns[0].no_wrap = True
     for job in jobs:
         name = Text(job["name"])
-        if job["cause"] and job["state"] != "succeeded":
-            name.append(f"\n{job['cause']}", style="red" if job["state"] == "failed" else "dim")
+        if why := cause(job):
+            name.append(f"\n{why}", style="red" if job["state"] == "failed" else "dim")
         methods = ", ".join(job["methods"]) or "none"
         steps = f"{job['step']}/{job['total_steps']}"
         old = age(now - job["created_at"])
@@ -162,10 +168,10 @@ def detail_lines(job: Job, values: Mapping[str, float]) -> list[str]:
     if losses(values) and job["state"] not in TERMINAL:
         lines.append(f"{job['name']}: loss {losses(values)}")
     for attempt in job["attempts"] if len(job["attempts"]) > 1 else []:
-        cause = f": {attempt['cause']}" if attempt.get("cause") else ""
-        lines.append(f"{job['name']}: attempt {attempt['number']} {attempt['state']}{cause}")
-    if job["cause"] and job["state"] != "succeeded":
-        lines.append(f"{job['name']}: {job['cause']}")
+        why = f": {attempt['cause']}" if attempt.get("cause") else ""
+        lines.append(f"{job['name']}: attempt {attempt['number']} {attempt['state']}{why}")
+    if last := cause(job):
+        lines.append(f"{job['name']}: {last}")
     return lines
 
 
@@ -179,6 +185,6 @@ def progress_line(job: Job, values: Mapping[str, float]) -> str:
         parts.append(f"AP {ap(found)}")
     if len(job["attempts"]) > 1:
         parts.append(f"attempt {len(job['attempts'])}")
-    if job["cause"] and job["state"] != "succeeded":
-        parts.append(job["cause"])
+    if why := cause(job):
+        parts.append(why)
     return "  ".join(parts)

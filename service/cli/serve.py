@@ -127,13 +127,17 @@ def addresses(settings: Settings) -> list[str]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within the block SIGTERM does what Ctrl-C does, so that everything is stopped in both cases."""
+    """Within the block SIGTERM and SIGINT raise KeyboardInterrupt, so that everything is stopped in both cases.
+
+    SIGINT too: a program that a script starts in the background inherits that it is ignored.
+    """
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
