@@ -34,10 +34,11 @@ import psutil
 from service.settings import Settings
 
 STOP_ORDER = ("dispatcher", "api", "mlflow", "ray")
-# Seconds from SIGTERM to SIGKILL. Ray keeps nothing that matters and would take 5 s to say good-bye.
-STOP_PATIENCE = {"dispatcher": 4.0, "api": 5.0, "mlflow": 3.0, "ray": 0.5}
+# Seconds from SIGTERM to SIGKILL. Ray and MLflow's server hold nothing unsaved and would take their time.
+STOP_PATIENCE = {"dispatcher": 4.0, "api": 5.0, "mlflow": 1.0, "ray": 0.5}
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds before a crashed child is started again
 STEADY_AFTER = 30.0  # seconds; a child that ran for so long starts with the shortest pause again
+MLFLOW_WAITS = 20.0  # seconds at most for which MLflow lets the others go first
 OBJECT_STORE_BYTES = 200_000_000  # nothing uses Ray's object store yet
 LONGEST_TEMP = 30  # characters; Ray's socket paths must stay below 107
 
@@ -96,8 +97,10 @@ class Tree:
                 self._status(f"ended {left} processes that an earlier run had left")
             self._check_ports()
             self._prepare()
-            for child in self._children.values():
-                self._spawn(child)
+            # MLflow takes a core for some ten seconds and nobody waits for it: it starts once the rest is ready.
+            self._children["mlflow"].start_at = time.monotonic() + MLFLOW_WAITS
+            for name in ("ray", "api", "dispatcher"):
+                self._spawn(self._children[name])
             self._monitor = threading.Thread(target=self._watch, name="tree", daemon=True)
             self._monitor.start()
         except BaseException:
@@ -304,8 +307,11 @@ class Tree:
             self._status(f"{child.name} ended (status {code}) and is started again; see logs/{child.name}.log")
             if child.name == "ray":
                 self._after_ray()
-        if child.process is None and now >= child.start_at:
+        if child.process is None and (now >= child.start_at or self._may_start_early(child)):
             self._spawn(child)
+
+    def _may_start_early(self, child: _Child) -> bool:
+        return child.name == "mlflow" and child.started == 0.0 and self.dispatcher_ready()
 
     def _after_ray(self) -> None:
         """Ray's head is gone: its workers must go too, and its driver belongs to a cluster that is no more."""

@@ -65,7 +65,8 @@ class Supervisor:
         except BaseException:
             traceback.print_exc()
             code = 1
-        # Not ray.actor.exit_actor: that needs a live cluster and an actor call; the process must end in any case.
+        # Not ray.actor.exit_actor: it needs a live cluster, and was seen to leave the process hanging in its own
+        # shutdown with all its memory. Ray notes a crashed worker instead; nothing reads that note.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -91,7 +91,9 @@ class RayBackend:
                 log.warning("spare worker %s did not come up: %s", name, error)
                 del self._spares[name]
                 return
-        if len(self._spares) < count and self.listening():
+        # Nor next to an attempt that is still importing: it has a job to do.
+        busy = any(contact.answer is None or not contact.answer["ready"] for contact in self._contacts.values())
+        if len(self._spares) < count and not busy and self.listening():
             name = _new_name()
             self._spares[name] = self._actor(name, 0).warm.remote()
 

@@ -153,8 +153,7 @@ class Reconciler:
             session.flush()
             self._move_on(session, job, attempt, why)
         log.warning("attempt %s (number %d of job %s) is lost: %s", one.id, one.number, one.job_id, why)
-        if dead:
-            shutil.rmtree(self._settings.work / one.id, ignore_errors=True)
+        shutil.rmtree(self._settings.work / one.id, ignore_errors=True)
 
     def _heard_of(self, one: Live) -> bool:
         """Did a worker that seemed lost extend its lease since this tick began?"""
