@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bcd.losses.reduce import divide
+from bcd.losses.reduce import divide, row_blocks
 
 
 def binary_classification_distillation(
@@ -62,22 +62,15 @@ class _BinaryDistillation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, weight_N: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-        p_t, p_s = teacher.sigmoid(), student.sigmoid()
-        bce = F.softplus(student).addcmul_(student, p_t, value=-1)
-        diff = p_t.sub_(p_s)
-        size = diff.abs()
-        # d e/d z = -|d|^b d - b |d|^(b-1) sign(d) p_s (1 - p_s) BCE,  d = p_t - p_s
-        slope = torch.addcmul(p_s, p_s, p_s, value=-1).mul_(bce)
-        if beta == 1.0:
-            power = size
-            grad = diff.sign().mul_(slope)
-        else:
-            power = size.pow(beta)
-            grad = diff.sign().mul_(slope).mul_(size.pow(beta - 1)).mul_(beta)
-        grad.addcmul_(power, diff).neg_()
+        grad = torch.empty_like(student)
+        sums, gaps = [], []
+        for rows in row_blocks(student):
+            sum_N, gap_N = _rows(student[rows], teacher[rows], beta, grad[rows])
+            sums.append(sum_N)
+            gaps.append(gap_N)
+        gap_N = torch.cat(gaps) if gaps else student.new_zeros(0)
+        total = torch.dot(torch.cat(sums), weight_N.to(student.dtype)) if sums else student.sum()
         ctx.save_for_backward(grad, weight_N)
-        gap_N = size.amax(dim=1) if size.shape[1] else size.sum(dim=1)
-        total = torch.dot(bce.mul_(power).sum(dim=1), weight_N.to(bce.dtype))
         ctx.mark_non_differentiable(gap_N)
         return total, gap_N
 
@@ -86,3 +79,20 @@ class _BinaryDistillation(torch.autograd.Function):
     def backward(ctx: Any, grad_total: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
         grad, weight_N = ctx.saved_tensors
         return grad * (weight_N * grad_total).to(grad.dtype)[:, None], None, None, None
+
+
+def _rows(student: Tensor, teacher: Tensor, beta: float, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """(sum_j e_ij, max_j |p_t - p_s|) of some rows; writes d e_ij / d z_ij into `grad`."""
+    p_t, p_s = teacher.sigmoid(), student.sigmoid()
+    bce = F.softplus(student).addcmul_(student, p_t, value=-1)
+    diff = p_t.sub_(p_s)
+    size = diff.abs()
+    # d e/d z = -|d|^b d - b |d|^(b-1) sign(d) p_s (1 - p_s) BCE,  d = p_t - p_s
+    slope = torch.addcmul(p_s, p_s, p_s, value=-1).mul_(bce)
+    power = size
+    torch.mul(diff.sign(), slope, out=grad)
+    if beta != 1.0:
+        power = size.pow(beta)
+        grad.mul_(size.pow(beta - 1)).mul_(beta)
+    grad.addcmul_(power, diff).neg_()
+    return bce.mul_(power).sum(dim=1), size.amax(dim=1) if size.shape[1] else size.sum(dim=1)

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from bcd.losses.reduce import row_blocks
+
 
 def quality_focal(logits: Tensor, labels: Tensor, quality: Tensor, weight: Tensor) -> Tensor:
     """Sum over sites and classes of |y - p|^2 BCE(p, y), beta 2.
@@ -30,16 +32,15 @@ class _QualityFocal(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, quality: Tensor, weight_N: Tensor) -> Tensor:
-        p = logits.sigmoid()
-        soft = F.softplus(logits)
-        square = p * p
-        # d/dz p^2 softplus(z) = p^2 (2 (1 - p) softplus(z) + p)
-        grad = torch.addcmul(soft, soft, p, value=-1).mul_(2).add_(p).mul_(square)
-        total_N = soft.mul_(square).sum(dim=1)
+        grad, sums = torch.empty_like(logits), []
+        for rows in row_blocks(logits):
+            sums.append(_background(logits[rows], grad[rows]))
+        total_N = torch.cat(sums) if sums else logits.sum(dim=1)
 
         positive = labels < logits.shape[1]
         index = torch.where(positive, labels, 0)[:, None]
-        z, q, y = logits.gather(1, index)[:, 0], p.gather(1, index)[:, 0], quality.to(logits.dtype)
+        z, y = logits.gather(1, index)[:, 0], quality.to(logits.dtype)
+        q = z.sigmoid()
         diff, bce = q - y, F.softplus(z) - z * y
         value = diff.square() * bce
         slope = 2 * diff * q * (1 - q) * bce + diff.square() * diff
@@ -54,3 +55,12 @@ class _QualityFocal(torch.autograd.Function):
     def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, None, None, None]:
         grad, weight_N = ctx.saved_tensors
         return grad * (weight_N * grad_total).to(grad.dtype)[:, None], None, None, None
+
+
+def _background(logits: Tensor, grad: Tensor) -> Tensor:
+    """sum_j p^2 softplus(z) of some rows; writes its gradient p^2 (2 (1 - p) softplus(z) + p) into `grad`."""
+    p, soft = logits.sigmoid(), F.softplus(logits)
+    square = p * p
+    torch.addcmul(soft, soft, p, value=-1, out=grad)
+    grad.mul_(2).add_(p).mul_(square)
+    return soft.mul_(square).sum(dim=1)
