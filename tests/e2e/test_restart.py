@@ -41,7 +41,7 @@ def killed(tmp_path):
         assert parent.stdout.readline() == b"ready\n"
         with pytest.raises(UpError, match="already running"):
             Tree(installation.settings).start()
-        job_id = installation.submit(400)
+        job_id = installation.submit(200)
         installation.wait(job_id, lambda _: installation.artifacts(job_id, "checkpoint"))
     finally:
         children = psutil.Process(parent.pid).children()
@@ -63,7 +63,7 @@ def test_a_killed_tree_starts_again_and_finishes_its_job(killed):
         job = installation.finished(job_id)
         assert job["state"] == "succeeded"
         assert [attempt["state"] for attempt in job["attempts"]] == ["lost", "succeeded"]
-        assert installation.series(job_id, "loss")["steps"] == list(range(1, 401))
+        assert installation.series(job_id, "loss")["steps"] == list(range(1, 201))
     assert tree.processes() == []
     assert not ray_folder(installation.settings).exists()
     assert eventually(lambda: list(installation.settings.run.glob("*.pid")), lambda files: files == []) == []

@@ -12,7 +12,7 @@ from .conftest import Installation, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
-LONG = 400  # steps; long enough to be hit in the middle
+LONG = 200  # steps; long enough to be hit in the middle
 
 
 def assert_whole(installation: Installation, job_id: str, steps: int) -> None:
