@@ -59,8 +59,9 @@ def metrics_table(groups: Sequence[Mapping[str, Any]]) -> Table:
 
 def verdict_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
     """Difference, interval, share of the gap to the teacher, and the service's verdict."""
-    right = ("difference", "95 % interval", "gap closed")
-    made = table("distilled", "against", "difference", "95 % interval", "gap closed", "verdict", right=right)
+    right = ("diff", "95 % interval", "gap closed")
+    made = table("distilled", "against", "diff", "95 % interval", "gap closed", "verdict", right=right)
+    made.columns[-1].no_wrap = True
     for one in comparisons:
         interval = NOTHING if one["low"] is None else f"{signed(one['low'])} to {signed(one['high'])}"
         closed = NOTHING if one["gap_closed"] is None else f"{100 * one['gap_closed']:.0f} %"

@@ -120,7 +120,7 @@ def addresses(settings: Settings) -> list[str]:
     """Where a person finds what."""
     return [
         f"API docs   {settings.api_url}/docs",
-        f"MLflow     {settings.mlflow_url}",
+        f"MLflow     {settings.mlflow_url} (some seconds after the rest)",
         f"API token  {settings.token_file}",
     ]
 
