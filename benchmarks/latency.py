@@ -42,7 +42,7 @@ def first_step(client: Client, seed: int) -> float:
     start = time.time()
     job = client.submit(spec)["id"]
     client.wait([job])
-    series = client.metrics(job, key="loss")["loss"]
+    series = client.metrics(job, keys=["loss"])["loss"]
     return series["times"][0] - start
 
 

@@ -1,13 +1,14 @@
 """Time of a training step, and of assignment and losses alone, against the official code's figures.
 
 The official figures were measured with its own code (torch 1.13.1, 2 threads) on a comparable 2-core CPU, batch 2,
-256x320: they are a target, not the same run. Usage: python -m benchmarks.train_step [--threads 2] [--repeats 10]
+256x320, fp32: they are a target, not the same run. bf16 is `schedule.precision: bf16` (losses stay fp32).
+Usage: python -m benchmarks.train_step [--threads 2] [--repeats 10]
 """
 
 from __future__ import annotations
 
 import argparse
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -43,7 +44,7 @@ def published(backbone: str) -> Detector:
     return bcd.build_detector("gfl", backbone=backbone, num_classes=80, frozen_stages=1, norm_eval=True)
 
 
-def train_steps(device: torch.device, repeats: int) -> None:
+def train_steps(device: torch.device, repeats: int, *, bf16: bool) -> None:
     images = torch.randint(0, 256, (2, 3, 256, 320), dtype=torch.uint8, device=device)
     truth = targets(2, 256, 320, device)
     for name, teacher in (("plain", None), ("R18 <- R18", "resnet18"), ("R18 <- R101", "resnet101")):
@@ -56,12 +57,15 @@ def train_steps(device: torch.device, repeats: int) -> None:
         )
 
         def step(task: DetectionTask = task, optimizer: torch.optim.Optimizer = optimizer) -> None:
-            loss = task(images, truth, 0.5, nullcontext())["loss"]
+            autocast: AbstractContextManager[None] = (
+                torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+            )
+            loss = task(images, truth, 0.5, autocast)["loss"]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
 
-        report(f"step, {name}", measure(step, repeats=repeats), OFFICIAL_STEP[name])
+        report(f"step, {name}, {'bf16' if bf16 else 'fp32'}", measure(step, repeats=repeats), OFFICIAL_STEP[name])
 
 
 def losses(device: torch.device, repeats: int) -> None:
@@ -120,7 +124,8 @@ def main() -> None:
     if device.type == "cpu" and not arguments.default_malloc:
         keep_freed_memory()  # as every run of bcd does
     print(heading("training step"))
-    train_steps(device, arguments.repeats)
+    train_steps(device, arguments.repeats, bf16=False)
+    train_steps(device, arguments.repeats, bf16=True)
     losses(device, arguments.repeats)
 
 
