@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from bcd.models.build import build_detector
 from bcd.models.detector import Detector, DetectorInfo
@@ -37,7 +37,12 @@ def save_detector(model: Detector, path: str | Path) -> Path:
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file(tensors, aside, metadata={"format": FORMAT, "detector": json.dumps(header, sort_keys=True)})
+    # Not save_file(): it makes the file unreadable for others, whatever the umask says.
+    content = save(tensors, metadata={"format": FORMAT, "detector": json.dumps(header, sort_keys=True)})
+    with open(aside, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(aside, path)
     return path
 
@@ -73,10 +78,10 @@ def load_detector(path: str | Path) -> Detector:
         with torch.random.fork_rng(devices=[]):
             model = build_detector(**header["arguments"], class_names=header["class_names"])
         model.load_state_dict(tensors, strict=True)
+        info = model.info
+        model.info = DetectorInfo(
+            info.arguments, info.class_names, tuple(header["mean"]), tuple(header["std"]), header.get("extra", {})
+        )
     except (ValueError, TypeError, RuntimeError, KeyError) as error:
         raise DetectorFileError(f"{path} does not fit this version of bcd: {error}") from None
-    info = model.info
-    model.info = DetectorInfo(
-        info.arguments, info.class_names, tuple(header["mean"]), tuple(header["std"]), header.get("extra", {})
-    )
     return model.eval()
