@@ -26,6 +26,7 @@ from workers.storage import CorruptObject, Storage
 
 DELIVERY_PATIENCE = 24 * 3600.0  # seconds; a result is worth waiting for the service, whatever it is doing
 _CAUSE, _TRACEBACK, _LINE = 4000, 100_000, 20_000  # lengths that the wire format allows
+_VALUES = 2000  # scalars of one record
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,14 @@ class AttemptSink:
     def metrics(self, step: int, values: dict[str, float]) -> None:
         finite = {key: float(value) for key, value in values.items() if math.isfinite(value)}
         odd = sorted(set(values) - set(finite))
-        if finite:
-            self._outbox.append("metric", step=step, values=finite)
+        items = list(finite.items())
+        for i in range(0, len(items), _VALUES):  # AP of each class: a data set may have thousands
+            self._outbox.append("metric", step=step, values=dict(items[i : i + _VALUES]))
         if odd:
             self.log(f"step {step}: not a finite number: {', '.join(odd)}", "warning")
 
     def log(self, text: str, level: str = "info") -> None:
-        self._outbox.append("log", level=level, text=text[:_LINE])
+        self._outbox.append("log", level=level, text=_printable(text)[:_LINE])
 
     def phase(self, name: str) -> None:
         self.log(name)
@@ -181,18 +183,13 @@ def _step_of(ticket: Ticket, path: Path) -> int:
 
 
 def _valid_checkpoints(stored: list[StoredObject], storage: Storage, sink: AttemptSink) -> list[Path]:
-    """Checkpoints to resume from, newest first, whose content is still what was written.
-
-    Three are enough to fall back on; hashing more would only delay the start.
-    """
+    """Checkpoints to resume from, newest first, whose content is still what was written."""
     paths: list[Path] = []
     for item in stored:
         try:
             paths.append(storage.get(item))
         except CorruptObject as error:
             sink.log(f"the checkpoint of step {item.step} is not usable, falling back: {error}", "warning")
-        if len(paths) == 3:
-            break
     return paths
 
 
@@ -235,8 +232,13 @@ def _final_record(error: BaseException) -> dict[str, Any]:
     text = "".join(traceback.format_exception(error))
     cause = "out of memory: use a smaller schedule.batch_size" if isinstance(error, MemoryError) else ""
     cause = cause or f"{type(error).__name__}: {error}"
-    return {"state": "failed", "cause": _one_line(cause), "traceback": text[-_TRACEBACK:]}
+    return {"state": "failed", "cause": _one_line(cause), "traceback": _printable(text)[-_TRACEBACK:]}
 
 
 def _one_line(text: str) -> str:
-    return (" ".join(text.split()) or "no message")[:_CAUSE]
+    return (" ".join(_printable(text).split()) or "no message")[:_CAUSE]
+
+
+def _printable(text: str) -> str:
+    """Without lone surrogates, which no record may hold: names of files that are not UTF-8 have them."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
 from bcd.records import Record, RecordAck, RecordBatch, Ticket
 
 STALE = "urn:bcd:stale-attempt"
 GAP = "urn:bcd:sequence-gap"
+_Answer = TypeVar("_Answer", bound=BaseModel)
 
 
 class Unreachable(Exception):
@@ -52,14 +54,11 @@ class HttpChannel:
         self._http = httpx.Client(base_url=api_url, headers=headers, timeout=timeout, trust_env=False)
 
     def ticket(self) -> Ticket:
-        return Ticket.model_validate(self._call("GET", "/ticket", None))
+        return _read(Ticket, self._call("GET", "/ticket", None))
 
     def deliver(self, records: Sequence[Record]) -> RecordAck:
         batch = RecordBatch(epoch=self._epoch, records=list(records))
-        return RecordAck.model_validate(self._call("POST", "/records", batch.model_dump_json()))
-
-    def close(self) -> None:
-        self._http.close()
+        return _read(RecordAck, self._call("POST", "/records", batch.model_dump_json()))
 
     def _call(self, method: str, path: str, body: str | None) -> Any:
         headers = {"Content-Type": "application/json"} if body is not None else None
@@ -74,8 +73,15 @@ class HttpChannel:
         kind = problem.get("type")
         if kind == STALE:
             raise Stale(str(problem.get("detail", "the attempt is no longer current")))
-        if kind == GAP:
-            raise SequenceGap(int(problem["expected_seq"]))
+        if kind == GAP and isinstance(problem.get("expected_seq"), int):
+            raise SequenceGap(problem["expected_seq"])
         if answer.status_code in (400, 413, 422):
             raise Refused(f"{answer.status_code}: {problem.get('detail')} {problem.get('errors', '')}"[:1000])
         raise Unreachable(f"the service answered {answer.status_code}: {problem.get('detail')}")
+
+
+def _read(kind: type[_Answer], value: Any) -> _Answer:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:  # somebody else listens on the service's port
+        raise Unreachable(f"the answer is no {kind.__name__}: {error.error_count()} faults") from error

@@ -63,11 +63,6 @@ class Outbox:
         self._thread.start()
 
     @property
-    def acked(self) -> int:
-        """Everything up to this number is stored by the service for good."""
-        return self._acked
-
-    @property
     def pending(self) -> int:
         """Records that the service has not acknowledged yet."""
         return self._last - self._acked
@@ -179,17 +174,30 @@ class Outbox:
             self._last = max(self._last, expected - 1)
 
     def _next_batch(self) -> list[Record]:
-        """The records after the acknowledged ones, in order, as many as one request may carry."""
+        """The records after the acknowledged ones, in order, as many as one request may carry.
+
+        None when the file cannot be read: the heartbeat that then goes out tells whether anybody still wants it (the
+        dispatcher removes the folder of an attempt that it has given up).
+        """
+        last = self._last  # what comes later in the file is being written and may be taken back
+        if last == self._acked:
+            return []
+        try:
+            return self._read_batch(last)
+        except OSError:
+            return []
+
+    def _read_batch(self, last: int) -> list[Record]:
         batch: list[Record] = []
-        if self.pending == 0:
-            return batch
         size = 0
         with self.path.open("rb") as file:
             file.seek(self._place)
             for line in file:
                 if not line.endswith(b"\n"):
-                    break  # being written right now
+                    break
                 record = _parse(line)
+                if record is not None and record.seq > last:
+                    break
                 if record is None or record.seq <= self._acked:
                     if not batch:
                         self._place += len(line)

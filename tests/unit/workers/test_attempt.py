@@ -129,6 +129,32 @@ def test_an_unexpected_error_is_reported_with_its_traceback(args, service, error
     assert not last.retryable
 
 
+def test_a_fault_that_names_a_file_that_is_not_utf8_is_reported(args, service):
+    service._ticket = ticket()
+
+    def fail(_spec, *, sink, **_more):
+        sink.log("skipped \udcff.jpg", "warning")
+        raise JobError("bad-data", "cannot decode \udcff.jpg")
+
+    assert run(args, service, fail) == "failed"
+    assert service.records[1].text == "skipped \\udcff.jpg"
+    assert service.records[-1].cause == "cannot decode \\udcff.jpg"
+
+
+def test_scalars_beyond_what_one_record_holds_are_split(args, service):
+    service._ticket = ticket()
+    many = {f"AP/{number}": 1.0 for number in range(4500)}
+
+    def report(spec, *, sink, **given):
+        sink.metrics(1, many)
+        return train(spec, sink=sink, **given)
+
+    assert run(args, service, report) == "succeeded"
+    parts = [record.values for record in service.records[1:4]]
+    assert [len(part) for part in parts] == [2000, 2000, 500]
+    assert parts[0] | parts[1] | parts[2] == many
+
+
 def test_a_spec_that_this_worker_does_not_know_fails_the_job(args, service):
     service._ticket = ticket({**SPEC, "later": 1})
     assert run(args, service, train) == "failed"

@@ -192,6 +192,34 @@ def test_a_full_disk_is_reported_and_leaves_no_half_line(path, service, monkeypa
     assert [record.text for record in read_records(path)] == ["before", "after"]
 
 
+def test_a_record_that_was_taken_back_is_never_sent_and_its_number_serves_the_next(path, service, monkeypatch):
+    service.away = True
+    with outbox_at(path, service) as outbox:
+        outbox.append("log", text="before")
+
+        def full(_handle: int) -> None:
+            service.away = False  # the line is complete in the file, and the service answers again
+            service.wait_for(lambda: service.records)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match="No space left"):
+                outbox.append("evaluation", step=1, protocol="p", results={})
+        outbox.append("log", text="after")
+        assert outbox.close(10)
+    assert [record.kind for record in service.records] == ["log", "log"]
+
+
+def test_an_attempt_whose_folder_was_removed_learns_that_it_is_stale(path, service):
+    service.away = True
+    with outbox_at(path, service, lease_seconds=0.03) as outbox:
+        outbox.append("log", text="never sent")
+        path.unlink()
+        service.stale, service.away = True, False
+        assert outbox.stale.wait(10)
+
+
 def test_many_threads_may_append(path, service):
     with outbox_at(path, service) as outbox:
 
