@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from service.attempts.service import LIVE
 from service.dispatch.backend import Capacity, Launch
 from service.jobs.states import move
 from service.models import Attempt, Job, JobState, new_id
 from service.settings import Settings
 
-LIVE = ("starting", "running")
 START_GRACE = 120.0  # seconds; a cold worker on a busy machine needs a good part of a minute to import torch
 
 

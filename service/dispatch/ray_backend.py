@@ -74,7 +74,10 @@ class RayBackend:
         if self._capacity is None or time.monotonic() - self._capacity[0] > 5:
             self._ask()
             total = ray.cluster_resources()
-            self._capacity = time.monotonic(), Capacity(int(total.get("CPU", 0)), int(total.get("GPU", 0)))
+            if not total.get("CPU"):
+                # Its node is gone or not yet there. Jobs must wait for it, not fail because they ask for too much.
+                raise BackendAway("Ray has no node right now")
+            self._capacity = time.monotonic(), Capacity(int(total["CPU"]), int(total.get("GPU", 0)))
         return self._capacity[1]
 
     def warm(self, count: int) -> None:

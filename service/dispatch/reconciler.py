@@ -6,21 +6,23 @@ session is open while the backend is asked. Nothing here keeps a truth in memory
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bcd.records import RecordBatch
-from service.attempts.service import apply_records
+from service.attempts.service import LIVE, apply_records
 from service.db import Database
-from service.dispatch.backend import Backend, Launch, Liveness
-from service.dispatch.placement import LIVE, claim
+from service.dispatch.backend import Backend, BackendAway, Launch, Liveness
+from service.dispatch.placement import claim
 from service.errors import Problem
 from service.jobs.states import move
 from service.models import Artifact, Attempt, Job, JobState
@@ -32,7 +34,7 @@ log = logging.getLogger("bcd.dispatch")
 CANCEL_PATIENCE = 60.0  # seconds in which a worker may stop by itself after a cancellation
 DEAD_SIGHTINGS = 2  # the cluster must say `dead` in so many ticks running: the worker's last record may be under way
 ALIVE_LEASES = 10  # a worker that answers but cannot reach the service gets so many leases before it is replaced
-SWEEP_EVERY, WORK_KEPT = 60.0, 3600.0  # seconds; work folders of ended attempts, kept a while for a look
+SWEEP_EVERY, WORK_KEPT = 60.0, 3600.0  # seconds; what ended attempts leave is kept a while for a look
 STRAY_PATIENCE = 60.0  # seconds in which a worker whose attempt has ended may deliver and exit
 
 
@@ -78,7 +80,12 @@ class Reconciler:
         live = self._live()
         self._forget({one.id for one in live})
         for one in live:
-            self._look_after(one)
+            try:
+                self._look_after(one)
+            except BackendAway:
+                raise
+            except Exception:
+                log.exception("looking after attempt %s failed; the others go on", one.id)
         self._settle_ownerless()
         self._claim()
         self._end_strays()
@@ -226,15 +233,25 @@ class Reconciler:
                 self._backend.kill(actor)
 
     def _sweep(self) -> None:
-        """Remove work folders that their ended attempts left behind: nothing in them would be accepted any more."""
-        if self._clock() < self._next_sweep or not self._settings.work.is_dir():
+        """Remove what nobody will ask for again: work folders that ended attempts left behind, of which nothing would
+        be accepted any more, and half-written files of workers that died while they stored something.
+        """
+        if self._clock() < self._next_sweep:
             return
         self._next_sweep = self._clock() + SWEEP_EVERY
         with self._db.read() as session:
             live = set(session.scalars(select(Attempt.id).where(Attempt.state.in_(LIVE))))
-        for folder in self._settings.work.iterdir():
-            if folder.name not in live and self._clock() - folder.stat().st_mtime > WORK_KEPT:
+        for folder in self._old(self._settings.work):
+            if folder.name not in live:
                 shutil.rmtree(folder, ignore_errors=True)
+        for file in self._old(self._settings.storage / "tmp"):
+            file.unlink(missing_ok=True)
+
+    def _old(self, parent: Path) -> Iterator[Path]:
+        for path in parent.iterdir() if parent.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):  # its worker was quicker
+                if self._clock() - path.stat().st_mtime > WORK_KEPT:
+                    yield path
 
 
 def _fruitless(session: Session, job_id: str) -> int:

@@ -38,10 +38,6 @@ class IllegalMove(RuntimeError):
         super().__init__(f"job {job_id} is {now} and cannot become {to}")
 
 
-def can_move(now: str, to: JobState) -> bool:
-    return to in ALLOWED[JobState(now)]
-
-
 def move(
     session: Session,
     job: Job,

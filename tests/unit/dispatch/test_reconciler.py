@@ -329,6 +329,33 @@ def test_work_folders_of_ended_attempts_are_removed_after_an_hour(world):
     assert [folder.exists() for folder in (old, recent, live)] == [False, True, True]
 
 
+def test_half_written_files_of_dead_workers_are_removed_after_an_hour(world):
+    folder = world.settings.storage / "tmp"
+    folder.mkdir(parents=True)
+    old, recent = folder / "old", folder / "recent"
+    for file in (old, recent):
+        file.write_bytes(b"half")
+    os.utime(old, (world.now - 7200, world.now - 7200))
+    world.tick()
+    assert [file.exists() for file in (old, recent)] == [False, True]
+
+
+def test_an_attempt_that_cannot_be_looked_after_holds_up_no_other(world, monkeypatch):
+    stuck = world.submit()
+    world.tick()
+    first, ask = world.newest(stuck), world.backend.liveness
+
+    def fail(actor):
+        if actor == first.actor:
+            raise RuntimeError("what is this?")
+        return ask(actor)
+
+    monkeypatch.setattr(world.backend, "liveness", fail)
+    other = world.submit(seed=1)
+    world.tick()
+    assert world.job(other).state == "starting"
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_random_faults_leave_every_job_done_exactly_once(world, seed):
     """Workers die, hang and come back late, the dispatcher restarts; at the end every job has succeeded once."""
