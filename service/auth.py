@@ -37,7 +37,7 @@ def ensure_secrets(settings: Settings) -> None:
     settings.run.chmod(0o700)
     for path in (settings.token_file, settings.secret_file):
         if not path.exists():
-            _create_once(path, secrets.token_hex(32))
+            create_once(path, secrets.token_hex(32) + "\n")
         path.chmod(0o600)
 
 
@@ -95,21 +95,22 @@ def _host_name(header: str) -> str:
 
 
 def _equal(given: HTTPAuthorizationCredentials | None, token: str) -> bool:
-    sent = given.credentials if given is not None else ""
-    return hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), token.encode())
+    if given is None or not token:  # an empty token file must not open the door to a caller without one
+        return False
+    return hmac.compare_digest(given.credentials.encode("utf-8", "surrogateescape"), token.encode())
 
 
 def _unauthorized(detail: str) -> Problem:
     return Problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
-def _create_once(path: Path, text: str) -> None:
-    """Write `path` completely or not at all, and never over an existing file."""
+def create_once(path: Path, text: str) -> None:
+    """Write a file that only its owner may read: completely or not at all, and never over an existing one."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(text + "\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):  # another process was first; its secret is the one

@@ -55,7 +55,6 @@ class _Child:
     started: float = 0.0
     pause: float = SHORTEST_PAUSE
     start_at: float = 0.0
-    wants_restart: bool = False
 
 
 class Tree:
@@ -87,9 +86,13 @@ class Tree:
 
     def start(self) -> None:
         """Start everything; returns at once. Raises `UpError`: already running, or a port is taken."""
-        for folder in (self.settings.home, self.settings.logs, self.settings.work, self.settings.storage):
-            folder.mkdir(parents=True, exist_ok=True)
-        self.settings.run.mkdir(mode=0o700, exist_ok=True)
+        s = self.settings
+        try:
+            for folder in (s.home, s.logs, s.work, s.storage, s.home / "mlflow"):
+                folder.mkdir(parents=True, exist_ok=True)
+            s.run.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise UpError(f"cannot make the folder {error.filename}: {error.strerror}; choose another --home") from None
         self._lock()
         try:
             left = end_leftovers(self.settings)
@@ -161,7 +164,8 @@ class Tree:
             child = self._children[name]
             if child.process is not None:
                 if name == "mlflow" and child.process.poll() is None:
-                    os.killpg(child.process.pid, signal.SIGTERM)  # its server is a grandchild
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(child.process.pid, signal.SIGTERM)  # its server is a grandchild
                 self._status(f"stopping {name}")
                 _end_child(child.process, STOP_PATIENCE[name])
             (self.settings.run / f"{name}.pid").unlink(missing_ok=True)
@@ -201,19 +205,20 @@ class Tree:
                     ) from None
 
     def _prepare(self) -> None:
-        from service.auth import ensure_secrets  # FastAPI: half a second that a refused start need not spend
+        # FastAPI: half a second that a refused start need not spend
+        from service.auth import create_once, ensure_secrets
 
         ensure_secrets(self.settings)
         token = self.settings.run / "ray-token"
         if not token.exists():
-            token.touch(mode=0o600)
-            token.write_text(secrets.token_hex(32), encoding="ascii")
+            create_once(token, secrets.token_hex(32))
         (self.settings.run / "dispatcher.json").unlink(missing_ok=True)
         _make_private(ray_folder(self.settings))
 
     def _spawn(self, child: _Child) -> None:
         if child.name == "ray":
             _make_private(ray_folder(self.settings))
+        child.started = time.monotonic()
         log = self.settings.logs / f"{child.name}.log"
         with log.open("ab") as output:
             child.process = subprocess.Popen(
@@ -225,7 +230,6 @@ class Tree:
                 env=self._environment(),
                 start_new_session=True,
             )
-        child.started = time.monotonic()
         with contextlib.suppress(psutil.Error):
             born = psutil.Process(child.process.pid).create_time()
             text = json.dumps({"pid": child.process.pid, "born": born, "tree": self.id})
@@ -276,7 +280,6 @@ class Tree:
             "--backend-store-uri", f"sqlite:///{s.home / 'mlflow' / 'mlflow.db'}",
             "--artifacts-destination", str(s.home / "mlflow" / "artifacts"),
         ]  # fmt: skip
-        (s.home / "mlflow").mkdir(parents=True, exist_ok=True)
         return {
             "ray": ray,
             "api": [python, "-m", "service.app", "--home", str(s.home)],
@@ -296,7 +299,11 @@ class Tree:
     def _watch(self) -> None:
         while not self._stopping.wait(0.2):
             for child in self._children.values():
-                self._look_after(child)
+                try:
+                    self._look_after(child)
+                except (OSError, psutil.Error, UpError) as error:  # a full disk, say: this thread must outlive it
+                    child.start_at = time.monotonic() + LONGEST_PAUSE
+                    self._status(f"{child.name} cannot be started: {error}")
 
     def _look_after(self, child: _Child) -> None:
         now = time.monotonic()

@@ -99,6 +99,29 @@ def test_a_second_tree_on_the_same_home_is_refused(settings):
     second.stop()
 
 
+def test_a_home_that_cannot_be_made_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UpError, match=r"cannot make the folder .*file.*choose another --home"):
+        Tree(Settings.load(tmp_path / "file" / "home")).start()
+
+
+def test_the_watch_survives_a_child_that_cannot_be_started(settings, monkeypatch):
+    told: list[str] = []
+    tree = Tree(settings, status=told.append)
+    tries = iter([OSError(28, "No space left on device")])
+
+    def look_after(child):
+        error = next(tries, None)
+        if error is not None:
+            raise error
+        tree._stopping.set()
+
+    monkeypatch.setattr(tree, "_look_after", look_after)
+    tree._watch()
+    assert [text for text in told if "No space left" in text]
+    assert tree._stopping.is_set()
+
+
 def test_the_socket_folder_is_short_and_belongs_to_one_home(settings):
     folder = ray_folder(settings)
     longest = folder / "session_2026-01-01_00-00-00_000000_4194304" / "sockets" / "plasma_store.1234"

@@ -81,6 +81,13 @@ def test_a_wrong_token_is_refused(settings: Settings, token: str) -> None:
         assert client.get("/api/v1/jobs", headers=headers).status_code == 401
 
 
+def test_an_empty_token_file_lets_nobody_in(settings: Settings) -> None:
+    settings.token_file.write_text("")
+    with make_client(settings, token=None) as client:
+        assert client.get("/api/v1/jobs").status_code == 401
+        assert client.get("/api/v1/jobs", headers={"Authorization": "Bearer "}).status_code == 401
+
+
 def test_an_attempt_token_opens_its_own_attempt_and_nothing_else(client: TestClient) -> None:
     _, first = start(client)
     _, second = start(client)
