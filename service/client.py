@@ -147,6 +147,8 @@ class Client:
         url, token = os.environ.get("BCD_URL"), os.environ.get("BCD_TOKEN")
         if url and token:
             return cls(url, token)
+        if url and not _is_loopback(url):  # this machine's token is nothing for another one to see
+            raise ServiceUnavailable(f"BCD_URL names another machine, {url}: set BCD_TOKEN to its token too")
         hint = f"bcd up --home {settings.home}"
         try:
             token = settings.token_file.read_text(encoding="utf-8").strip()
@@ -173,7 +175,7 @@ class Client:
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         for last in (False, False, True):
             try:
-                job: Job = self._request("POST", "/api/v1/jobs", json=body, headers=headers).json()
+                job: Job = _json(self._request("POST", "/api/v1/jobs", json=body, headers=headers))
                 return job
             except _Dropped as error:
                 if last:
@@ -190,7 +192,7 @@ class Client:
         return page
 
     def cancel(self, job_id: str) -> Job:
-        job: Job = self._request("POST", f"/api/v1/jobs/{_segment(job_id)}/cancel").json()
+        job: Job = _json(self._request("POST", f"/api/v1/jobs/{_segment(job_id)}/cancel"))
         return job
 
     def metrics(
@@ -325,7 +327,7 @@ class Client:
 
     def _get(self, path: str, **params: Any) -> Any:
         given = {key: value for key, value in params.items() if value is not None}
-        return self._request("GET", path, params=given).json()
+        return _json(self._request("GET", path, params=given))
 
     def _request(self, method: str, path: str, *, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
         try:
@@ -375,6 +377,13 @@ class _Stream:
 
     def __exit__(self, *_: object) -> None:
         self._response.close()
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        raise ServiceUnavailable(f"something that is not bcd answers at {response.request.url}") from None
 
 
 def _raise_for_problem(response: httpx.Response) -> None:

@@ -163,4 +163,7 @@ def download(
         for artifact in results:
             # the name comes from the service: keep to the last part, so that it cannot leave the folder
             name = Path(artifact["name"]).name or "result"
-            say(str(client.download(artifact, to / name)))
+            try:
+                say(str(client.download(artifact, to / name)))
+            except OSError as error:
+                raise Fault(f"cannot write {to / name}: {error.strerror or error}") from None

@@ -104,6 +104,23 @@ def test_a_home_that_was_never_started_says_how_to_start_it(tmp_path, monkeypatc
         Client.from_settings(Settings.load(tmp_path))
 
 
+def test_the_token_of_this_machine_is_not_sent_to_another_one(tmp_path, monkeypatch):
+    settings = Settings.load(tmp_path)
+    settings.run.mkdir()
+    settings.token_file.write_text("secret")
+    monkeypatch.delenv("BCD_TOKEN", raising=False)
+    monkeypatch.setenv("BCD_URL", "http://gpu.example:8765")
+    with pytest.raises(ServiceUnavailable, match="set BCD_TOKEN"):
+        Client.from_settings(settings)
+    monkeypatch.setenv("BCD_URL", "http://127.0.0.1:9000")
+    assert Client.from_settings(settings).url == "http://127.0.0.1:9000"
+
+
+def test_another_program_at_the_address_is_told_from_the_service():
+    with pytest.raises(ServiceUnavailable, match="something that is not bcd answers"):
+        client_of(lambda request: httpx.Response(200, text="<html>hello")).jobs()
+
+
 def test_an_id_with_slashes_stays_one_segment():
     paths = []
 
