@@ -12,6 +12,8 @@ from typing import Any
 import torchvision
 from torch import Tensor, nn
 
+from bcd.models.norms import group_norm
+
 
 class Backbone(nn.Module):
     """Maps images (B, 3, H, W) to one feature map for each of `strides`, with `channels`."""
@@ -103,7 +105,7 @@ class _Residual(nn.Module):
 def _conv_norm(inside: int, outside: int, stride: int, kernel: int = 3) -> nn.Sequential:
     conv = nn.Conv2d(inside, outside, kernel, stride, kernel // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(conv, nn.GroupNorm(max(1, outside // 8), outside))
+    return nn.Sequential(conv, group_norm(outside, most=outside))
 
 
 def _imagenet_weights(name: str) -> Any:
@@ -124,7 +126,7 @@ def _resnet(name: str) -> Callable[..., Backbone]:
 
 
 def _tiny(*, width: int, strides: tuple[int, ...], **_: Any) -> Backbone:
-    return Tiny(width, last_stride=min(32, strides[-1]), first_stride=strides[0])
+    return Tiny(width, last_stride=max(strides[0], min(32, strides[-1])), first_stride=strides[0])
 
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {

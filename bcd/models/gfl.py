@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bcd import boxes as B
-from bcd.assign.atss import assign_atss, sites_inside
+from bcd.assign.atss import TOPK, assign_atss, sites_inside
 from bcd.losses import distribution_focal, giou_loss, quality_focal
 from bcd.models.backbones import Backbone
 from bcd.models.detector import Assignment, Detector
@@ -85,7 +85,10 @@ class GFL(Detector):
         self.register_buffer("bins_R", torch.arange(reg_max + 1, dtype=torch.float32), persistent=False)
 
     def forward(self, images_B3HW: Tensor) -> DenseOutputs:
-        """Normalised images (B, 3, H, W), H and W multiples of the coarsest backbone stride, to raw outputs."""
+        """Normalised images (B, 3, H, W), of any height and width, to raw outputs.
+
+        Boxes and distributions are fp32, also under autocast: bf16 would move a box by pixels.
+        """
         features = self.fpn(self.backbone(images_B3HW))
         cls_maps, reg_maps = self.head(features)
         shapes = [(m.shape[-2], m.shape[-1]) for m in cls_maps]
@@ -93,8 +96,9 @@ class GFL(Detector):
         logits_BAC = flatten_sites(cls_maps, cls_maps[0].shape[1])
         dist_BA4R = flatten_sites(reg_maps, reg_maps[0].shape[1])
         dist_BA4R = dist_BA4R.view(*dist_BA4R.shape[:2], 4, self.reg_max + 1)
-        # Expected distance in units of the stride (equation 4).
-        distance_BA4 = dist_BA4R.softmax(dim=-1) @ self.bins_R
+        # Expected distance in units of the stride (equation 4). Autocast would do this product in bf16.
+        with torch.autocast(images_B3HW.device.type, enabled=False):
+            distance_BA4 = dist_BA4R.softmax(dim=-1) @ self.bins_R.float()
         boxes_BA4 = B.from_distances(grid.centre_A2, distance_BA4 * grid.stride_A[:, None])
         return DenseOutputs(logits_BAC, boxes_BA4, dist_BA4R, None, features, grid)
 
@@ -118,12 +122,12 @@ class GFL(Detector):
     def task_loss(self, outputs: DenseOutputs, targets: Targets, assigned: Assignment) -> dict[str, Tensor]:
         """Quality focal, GIoU and distribution focal losses (equations 5 and 6), weighted and divided, as scalars.
 
-        Box losses look at a fixed number of sites, the positives first: at most `topk` for each level and box can be
+        Box losses look at a fixed number of sites, the positives first: at most `TOPK` for each level and box can be
         positive, so the shape depends on the padded boxes alone and nothing waits for the device.
         """
         options, grid = self.loss, outputs.grid
         logits_BAC = outputs.logits_BAC.float()
-        limit = min(len(grid), targets.valid_BG.shape[1] * 9 * len(grid.strides))
+        limit = min(len(grid), targets.valid_BG.shape[1] * TOPK * len(grid.strides))
         order_BK = assigned.positive_BA.float().topk(limit, dim=1).indices
         mask_BK = assigned.positive_BA.gather(1, order_BK).float()
 

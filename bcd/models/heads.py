@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from bcd.models.norms import group_norm
+
 # Initial score of every class, so that the first steps are not drowned in background (focal loss paper, 4.1).
 PRIOR_PROBABILITY = 0.01
 
@@ -14,10 +16,10 @@ PRIOR_PROBABILITY = 0.01
 class ConvNorm(nn.Module):
     """3x3 convolution without bias, GroupNorm, ReLU."""
 
-    def __init__(self, inside: int, outside: int, groups: int):
+    def __init__(self, inside: int, outside: int):
         super().__init__()
         self.conv = nn.Conv2d(inside, outside, 3, padding=1, bias=False)
-        self.gn = nn.GroupNorm(groups, outside)
+        self.gn = group_norm(outside, most=32)  # 32 as published
         self.relu = nn.ReLU(inplace=True)
         nn.init.normal_(self.conv.weight, std=0.01)
 
@@ -27,8 +29,8 @@ class ConvNorm(nn.Module):
 
 
 def tower(channels: int, depth: int) -> nn.ModuleList:
-    """`depth` ConvNorm blocks. 32 groups as published, fewer where a narrow head has no 32 groups of 8."""
-    return nn.ModuleList(ConvNorm(channels, channels, min(32, max(1, channels // 8))) for _ in range(depth))
+    """`depth` ConvNorm blocks."""
+    return nn.ModuleList(ConvNorm(channels, channels) for _ in range(depth))
 
 
 class Scale(nn.Module):

@@ -18,13 +18,23 @@ def site_grid(
     `prior_scale` is the side of the square prior in units of the stride (ATSS and GFL: octave_base_scale 8).
 
     Centres lie at integer multiples of the stride (0, s, 2s, ...), as MMDetection's anchors do for GFL and ATSS.
-    Grids are cached: they depend on shapes alone.
+    Grids are cached: they depend on shapes alone. While a model is compiled or exported they are not, because the
+    tensors of a trace are of no use after it.
     """
-    return _site_grid(tuple(shapes), tuple(strides), device, prior_scale)
+    make = _make_grid if torch.compiler.is_compiling() else _cached_grid
+    return make(tuple(shapes), tuple(strides), device, prior_scale)
 
 
 @lru_cache(maxsize=64)
-def _site_grid(
+def _cached_grid(
+    shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], device: torch.device, prior_scale: float
+) -> SiteGrid:
+    # Prediction may be the first to ask, in inference mode; training must still be able to use the same tensors.
+    with torch.inference_mode(False):
+        return _make_grid(shapes, strides, device, prior_scale)
+
+
+def _make_grid(
     shapes: tuple[tuple[int, int], ...], strides: tuple[int, ...], device: torch.device, prior_scale: float
 ) -> SiteGrid:
     levels, stride, centre, slices, start = [], [], [], [], 0

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import bcd
+from bcd import boxes as B
 from bcd.models.adapters.mmdet import convert_state_dict
 from bcd.models.files import DetectorFileError, load_detector, save_detector
 from bcd.models.postprocess import PostprocessOptions
@@ -34,6 +35,65 @@ def test_outputs_have_one_flat_site_axis():
     assert out.dist_BA4R.shape == (2, sites, 4, 17)
     assert len(out.grid) == sites
     assert [f.shape[1] for f in out.features] == [256] * 5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (33, 65), (100, 130)])
+def test_images_of_any_size_are_taken(size: tuple[int, int]):
+    out = bcd.build_detector("gfl", backbone="resnet18", num_classes=2).eval()(torch.zeros(1, 3, *size))
+    assert len(out.grid) == sum(-(-size[0] // s) * -(-size[1] // s) for s in (8, 16, 32, 64, 128))
+
+
+def test_sites_that_prediction_saw_first_can_be_trained_on():
+    model = bcd.build_detector(**SMALL)
+    images = torch.zeros(1, 3, 40, 72)  # a size that no other test uses: grids are cached
+    model.predict(images, torch.tensor([[40, 72]]), PostprocessOptions())
+    model(images).boxes_BA4.sum().backward()
+    assert model.head.reg.weight.grad is not None
+
+
+def test_an_export_leaves_no_fake_sites_behind():
+    model, images = bcd.build_detector(**SMALL).eval(), torch.zeros(1, 3, 56, 104)
+
+    class Boxes(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.model(x).boxes_BA4
+
+    exported = torch.export.export(Boxes(), (images,)).module()
+    expected = model(images).boxes_BA4
+    assert type(expected) is torch.Tensor
+    torch.testing.assert_close(exported(images), expected)
+
+
+def test_boxes_are_decoded_in_fp32_under_autocast():
+    model = bcd.build_detector(**SMALL)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        out = model(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    distance = (out.dist_BA4R.softmax(-1) * torch.arange(9.0)).sum(-1) * out.grid.stride_A[:, None]
+    torch.testing.assert_close(out.boxes_BA4, B.from_distances(out.grid.centre_A2, distance))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_model_of_another_dtype_gives_fp32_boxes(dtype: torch.dtype):
+    out = bcd.build_detector(**SMALL).to(dtype)(torch.zeros(1, 3, 32, 32, dtype=dtype))
+    assert out.boxes_BA4.dtype == torch.float32
+
+
+def test_every_width_that_a_spec_may_ask_for_builds():
+    with torch.device("meta"):
+        for width in range(4, 257, 4):
+            bcd.build_detector(backbone="tiny", width=width, fpn_channels=8 * width // 4, num_classes=1)
+        wide = bcd.build_detector(backbone="resnet18", fpn_channels=256, num_classes=1)
+    assert wide.head.cls_tower[0].gn.num_groups == 32
+
+
+@pytest.mark.parametrize("strides", [(4,), (8,), (4, 8), (16, 32, 64), (64, 128), (128,)])
+def test_a_tiny_backbone_takes_any_doubling_strides(strides: tuple[int, ...]):
+    out = bcd.build_detector(**{**SMALL, "strides": strides})(torch.zeros(1, 3, 128, 128))
+    assert len(out.grid) == sum((128 // s) ** 2 for s in strides)
 
 
 def test_frozen_stages_and_norm_eval_stay_fixed_in_training():
