@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bcd.losses.reduce import divide, row_blocks
+from bcd.losses.reduce import at_least_fp32, check_weight, divide, row_blocks
 
 
 def binary_classification_distillation(
@@ -29,10 +29,13 @@ def binary_classification_distillation(
         teacher_logits: (N, C), treated as constant.
         weight: (N,) weight of each site; default 1.
         avg_factor: divisor, N+ in the paper; without one the mean over the N rows.
-        beta: exponent of the weight, 1 in the official code. At least 1: below, the gradient has no bound.
+        beta: exponent of the weight, 1 in the official code, 0 for plain BCE. Between 0 and 1 the gradient has no
+            bound near p_s = p_t; at p_s = p_t it is 0 here, where the official code gives NaN.
+
+    bf16 and fp16 logits are taken as fp32, and the loss is fp32.
 
     Raises:
-        ValueError: shapes differ or beta < 1.
+        ValueError: shapes do not fit or beta < 0.
     """
     if student_logits.shape != teacher_logits.shape or student_logits.ndim != 2:
         raise ValueError(
@@ -49,11 +52,13 @@ def binary_distillation_sum(
 
     The second is the weight of the localisation term; both need the same sigmoids.
     """
-    if beta < 1:
-        raise ValueError(f"beta must be at least 1, not {beta}: below, the gradient at p_s = p_t is unbounded")
+    if not beta >= 0:
+        raise ValueError(f"beta must be at least 0, not {beta}: below, the loss at p_s = p_t is infinite")
+    student, teacher = at_least_fp32(student_logits), at_least_fp32(teacher_logits.detach())
     if weight is None:
-        weight = student_logits.new_ones(student_logits.shape[0])
-    total, gap = _BinaryDistillation.apply(student_logits, teacher_logits.detach(), weight.detach(), beta)
+        weight = student.new_ones(student.shape[0])
+    check_weight(weight, student.shape[0])
+    total, gap = _BinaryDistillation.apply(student, teacher, weight.detach(), beta)
     return total, gap
 
 
@@ -93,6 +98,9 @@ def _rows(student: Tensor, teacher: Tensor, beta: float, grad: Tensor) -> tuple[
     torch.mul(diff.sign(), slope, out=grad)
     if beta != 1.0:
         power = size.pow(beta)
-        grad.mul_(size.pow(beta - 1)).mul_(beta)
+        slope = size.pow(beta - 1)
+        if beta < 1:
+            slope.masked_fill_(size == 0, 0.0)
+        grad.mul_(slope).mul_(beta)
     grad.addcmul_(power, diff).neg_()
     return bce.mul_(power).sum(dim=1), size.amax(dim=1) if size.shape[1] else size.sum(dim=1)

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from bcd import boxes as B
-from bcd.losses.reduce import divide
+from bcd.losses.reduce import at_least_fp32, check_weight, divide
 
 
 def giou_loss(boxes: Tensor, target: Tensor) -> Tensor:
@@ -34,16 +34,17 @@ def iou_localization_distillation(
         kind: "giou" as in the official code, "iou" as in the paper's formula.
 
     Raises:
-        ValueError: shapes differ or kind is unknown.
+        ValueError: shapes do not fit or kind is unknown.
     """
-    if student_boxes.shape != teacher_boxes.shape or student_boxes.shape[-1:] != (4,):
+    if student_boxes.shape != teacher_boxes.shape or student_boxes.shape[1:] != (4,):
         raise ValueError(
             f"boxes must both be (N, 4), not {tuple(student_boxes.shape)} and {tuple(teacher_boxes.shape)}"
         )
     if kind not in ("giou", "iou"):
         raise ValueError(f"kind must be 'giou' or 'iou', not {kind!r}")
     measure = B.giou if kind == "giou" else B.iou
-    loss = 1 - measure(student_boxes, teacher_boxes.detach())
+    loss = 1 - measure(at_least_fp32(student_boxes), at_least_fp32(teacher_boxes.detach()))
     if weight is not None:
+        check_weight(weight, len(loss))
         loss = loss * weight.detach()
     return divide(loss.sum(), avg_factor, student_boxes.shape[0])

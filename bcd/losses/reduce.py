@@ -1,4 +1,4 @@
-"""What the losses over whole class maps share: the division of the official code, and rows in cache-sized blocks."""
+"""What the losses share: checks, the division of the official code, and rows in cache-sized blocks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,18 @@ def divide(total: Tensor, avg_factor: Tensor | float | None, rows: int) -> Tenso
     if avg_factor is None:
         return total / max(rows, 1)
     return total / (avg_factor + EPS32)
+
+
+def check_weight(weight: Tensor, rows: int) -> None:
+    """Refuse weights that are not one for each row: (N, 1) would broadcast to a wrong loss without an error."""
+    if not isinstance(weight, Tensor) or weight.shape != (rows,):
+        found = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+        raise ValueError(f"weight must be a tensor of shape ({rows},), one value for each row, not {found}")
+
+
+def at_least_fp32(values: Tensor) -> Tensor:
+    """bf16 and fp16 as fp32, others unchanged: a probability near 1 has two digits in bf16."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def row_blocks(maps: Tensor) -> list[slice]:

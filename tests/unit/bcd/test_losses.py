@@ -73,7 +73,7 @@ def double(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("beta", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize("beta", [0, 0.5, 1.0, 1.5, 2.0])
 def test_classification_distillation_has_the_gradient_of_its_value(beta: float):
     student, teacher, weight = double(7, 5).requires_grad_(), double(7, 5, seed=1), double(7, seed=2).abs()
     assert gradcheck(lambda s: binary_classification_distillation(s, teacher, weight, 3.0, beta), (student,))
@@ -136,11 +136,55 @@ def test_wrong_shapes_and_values_are_refused_with_the_reason():
     with pytest.raises(ValueError, match=r"\(N, C\)"):
         binary_classification_distillation(torch.zeros(2, 3), torch.zeros(2, 4))
     with pytest.raises(ValueError, match="beta"):
-        binary_classification_distillation(torch.zeros(2, 3), torch.zeros(2, 3), beta=0.5)
+        binary_classification_distillation(torch.zeros(2, 3), torch.zeros(2, 3), beta=-1)
     with pytest.raises(ValueError, match=r"\(N, 4\)"):
         iou_localization_distillation(torch.zeros(2, 3), torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"\(N, 4\)"):
+        iou_localization_distillation(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4))
     with pytest.raises(ValueError, match="kind"):
         iou_localization_distillation(torch.zeros(2, 4), torch.zeros(2, 4), kind="diou")
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (4, 4), (1,), (5,), ()])
+def test_weights_that_would_broadcast_are_refused(shape: tuple[int, ...]):
+    same = torch.zeros(4, 4)
+    for loss in (binary_classification_distillation, iou_localization_distillation):
+        with pytest.raises(ValueError, match=r"weight must be a tensor of shape \(4,\)"):
+            loss(same, same, torch.ones(shape), 2.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float64])
+def test_weights_of_any_dtype_count(dtype: torch.dtype):
+    weight = torch.tensor([1.0, 0, 1])
+    student, teacher = double(3, 4).float().requires_grad_(), double(3, 4, seed=1).float().requires_grad_()
+    for loss in (binary_classification_distillation, iou_localization_distillation):
+        found = loss(student, teacher, weight.to(dtype), torch.tensor(2.0))
+        torch.testing.assert_close(found.float(), loss(student, teacher, weight, 2.0))
+        assert torch.autograd.grad(found, [student, teacher], allow_unused=True)[1] is None
+
+
+@pytest.mark.parametrize("beta", [0, 0.5])
+def test_below_beta_1_the_gradient_at_equal_scores_is_zero_not_nan(beta: float):
+    logits = double(3, 4).requires_grad_()
+    binary_classification_distillation(logits, logits.detach().clone(), beta=beta).backward()
+    assert logits.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_inputs_are_computed_in_fp32(dtype: torch.dtype):
+    a, b = double(40, 4).to(dtype).requires_grad_(), double(40, 4, seed=1).to(dtype)
+    for loss in (binary_classification_distillation, iou_localization_distillation):
+        found = loss(a, b, None, 3.0)
+        torch.testing.assert_close(found, loss(a.float(), b.float(), None, 3.0))
+        assert torch.autograd.grad(found, a)[0].dtype == dtype
+
+
+def test_no_rows_give_zero():
+    empty = torch.zeros(0, 4, requires_grad=True)
+    for loss in (binary_classification_distillation, iou_localization_distillation):
+        total = loss(empty, empty.detach()) + loss(empty, empty.detach(), torch.zeros(0), torch.tensor(1.0))
+        total.backward()
+        assert total.item() == 0
 
 
 def test_the_iou_option_is_the_papers_formula():
