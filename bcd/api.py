@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -80,8 +81,6 @@ def run_job(
     except DataError as error:
         raise JobError("bad-data", str(error)) from None
     for part, dataset in (("train", splits.train), ("val", splits.val)):
-        for reason, count in dataset.skipped.items():
-            sink.log(f"{part}: skipped {count} x {reason}", "warning")
         sink.log(f"{part}: {len(dataset)} images, {len(dataset.class_names)} classes")
 
     student = _student(spec, splits.train.class_names).to(device)
@@ -102,7 +101,9 @@ def run_job(
     parameters = sum(p.numel() for p in student.parameters())
     sink.log(f"student: {spec.student.detector} {spec.student.backbone}, {parameters / 1e6:.3g} M parameters, {device}")
 
-    protocol = protocol_hash(splits.val, spec.data, spec.evaluation, ema=trainer.ema is not None)
+    protocol = protocol_hash(
+        splits.val, spec.data, spec.evaluation, ema=trainer.ema is not None, precision=trainer.precision
+    )
 
     def judge(step: int, name: str) -> dict[str, Any]:
         results = evaluate_detector(
@@ -122,14 +123,15 @@ def run_job(
 
     sink.phase("train")
     try:
-        trainer.fit(
-            prefetch(make, trainer.step, spec.schedule.steps),
-            on_metrics=sink.metrics,
-            on_checkpoint=sink.checkpoint,
-            on_evaluate=lambda step: judge(step, f"step-{step}"),
-            evaluate_every=spec.evaluation.every,
-            should_stop=should_stop,
-        )
+        with closing(prefetch(make, trainer.step, spec.schedule.steps)) as batches:
+            trainer.fit(
+                batches,
+                on_metrics=sink.metrics,
+                on_checkpoint=sink.checkpoint,
+                on_evaluate=lambda step: judge(step, f"step-{step}"),
+                evaluate_every=spec.evaluation.every,
+                should_stop=should_stop,
+            )
         sink.phase("evaluate")
         results = judge(trainer.step, "final")
     except DataError as error:

@@ -103,6 +103,13 @@ class _FileData(_DataSpec):
         (800, 1333), description="Keep-ratio resize: shorter and longer side in pixels at most."
     )
 
+    @model_validator(mode="after")
+    def _shorter_first(self) -> _FileData:
+        short, long = self.image_size
+        if short > long:
+            raise ValueError(f"image_size is (shorter, longer) side: write [{long}, {short}], not [{short}, {long}]")
+        return self
+
 
 class CocoData(_FileData):
     """A data set in COCO json form."""
@@ -172,8 +179,8 @@ class DetectorSpec(_Strict):
     def _doubling(self) -> DetectorSpec:
         if any(b != 2 * a for a, b in zip(self.strides, self.strides[1:], strict=False)):
             raise ValueError(f"strides must double from level to level, not {list(self.strides)}")
-        if self.backbone != "tiny" and self.strides[0] < 8:
-            raise ValueError("ResNet detectors start at stride 8")
+        if self.backbone != "tiny" and self.strides[:3] != (8, 16, 32):
+            raise ValueError(f"strides of a ResNet detector begin with 8, 16, 32, not {list(self.strides)}")
         if self.backbone == "tiny" and self.pretrained:
             raise ValueError("there are no pretrained weights for the tiny backbone; set pretrained: false")
         return self

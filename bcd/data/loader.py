@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -35,13 +35,16 @@ from bcd.types import Targets
 T = TypeVar("T")
 Data = DigitsData | CocoData | VocData
 
+# ImageNet's mean colour: about 0 once normalised, as in MMDetection, which pads after normalising.
+PADDING = (124, 116, 104)
+
 _STREAM = 1  # keeps the order's random numbers apart from the augmentation's, which share the seed
 _SUBSET_SEED = 0  # every seed trains on the same images when max_train_images is set
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Training images (B, 3, H, W) uint8, padded with zeros on the right and below, and their objects."""
+    """Training images (B, 3, H, W) uint8, padded with `PADDING` on the right and below, and their objects."""
 
     images_B3HW: Tensor
     targets: Targets
@@ -100,13 +103,25 @@ def training_index(images: int, max_images: int | None, seed: int, n: int) -> in
     return index if count == images else int(_order(images, _SUBSET_SEED, -1)[index])
 
 
-def eval_batches(dataset: Dataset, data: Data, *, batch_size: int, divisor: int = 32) -> Iterator[EvalBatch]:
-    """All images once, in the data set's order and without augmentation; the next batches are made ahead."""
-    count = -(-len(dataset) // batch_size)
-    return prefetch(lambda n: _eval_batch(dataset, data, n * batch_size, batch_size, divisor), 0, count)
+def eval_batches(dataset: Dataset, data: Data, *, batch_size: int, divisor: int = 32) -> Generator[EvalBatch]:
+    """All images once and without augmentation; the next batches are made ahead.
+
+    A batch holds images of one padded size only. Padding reaches the results, through GroupNorm for one, so that in
+    mixed batches an image's detections would depend on its neighbours and AP on the batch size.
+    """
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, record in enumerate(dataset.records):
+        height, width = _input_size(record.height, record.width, data)
+        groups.setdefault((-(-height // divisor), -(-width // divisor)), []).append(index)
+    batches = [
+        tuple(group[first : first + batch_size])
+        for group in groups.values()
+        for first in range(0, len(group), batch_size)
+    ]
+    return prefetch(lambda n: _eval_batch(dataset, data, batches[n], divisor), 0, len(batches))
 
 
-def prefetch(make: Callable[[int], T], start: int, stop: int, *, threads: int = 2) -> Iterator[T]:
+def prefetch(make: Callable[[int], T], start: int, stop: int, *, threads: int = 2) -> Generator[T]:
     """make(start) ... make(stop - 1) in order, made ahead in background threads.
 
     What `make` raises is raised here, in its turn. Threads start with the first item and end when the iterator is
@@ -126,8 +141,7 @@ def prefetch(make: Callable[[int], T], start: int, stop: int, *, threads: int = 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _eval_batch(dataset: Dataset, data: Data, first: int, batch_size: int, divisor: int) -> EvalBatch:
-    indices = range(first, min(first + batch_size, len(dataset)))
+def _eval_batch(dataset: Dataset, data: Data, indices: tuple[int, ...], divisor: int) -> EvalBatch:
     images, scales = [], []
     for index in indices:
         record = dataset.records[index]
@@ -135,7 +149,7 @@ def _eval_batch(dataset: Dataset, data: Data, first: int, batch_size: int, divis
         images.append(_pixels(dataset, index, (height, width)))
         scales.append((width / record.width, height / record.height))
     images_B3HW, sizes_B2 = _pad_images(images, divisor)
-    return EvalBatch(images_B3HW, sizes_B2, torch.tensor(scales, dtype=torch.float32), tuple(indices))
+    return EvalBatch(images_B3HW, sizes_B2, torch.tensor(scales, dtype=torch.float32), indices)
 
 
 @functools.lru_cache(maxsize=8)
@@ -161,7 +175,8 @@ def _pad_images(images: list[Pixels], divisor: int) -> tuple[Tensor, Tensor]:
     sizes = [image.shape[:2] for image in images]
     height = -(-max(h for h, _ in sizes) // divisor) * divisor
     width = -(-max(w for _, w in sizes) // divisor) * divisor
-    padded = np.zeros((len(images), 3, height, width), np.uint8)
+    padded = np.empty((len(images), 3, height, width), np.uint8)
+    padded[:] = np.asarray(PADDING, np.uint8)[:, None, None]
     for slot, image, (h, w) in zip(padded, images, sizes, strict=True):
         slot[:, :h, :w] = image.transpose(2, 0, 1)
     return torch.from_numpy(padded), torch.tensor(sizes, dtype=torch.float32)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -27,6 +28,6 @@ class Ema:
         self.updates += 1
         ours: list[Tensor] = list(self.model.parameters())
         theirs: list[Tensor] = list(model.parameters())
-        torch._foreach_lerp_(ours, theirs, 1 - decay)
+        get_ema_multi_avg_fn(decay)(ours, theirs, None)  # type: ignore[no-untyped-call]
         for mine, other in zip(self.model.buffers(), model.buffers(), strict=True):
             mine.copy_(other)

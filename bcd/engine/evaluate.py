@@ -18,14 +18,14 @@ from bcd.spec import DataSpec, EvaluationSpec
 from bcd.types import Detections
 
 # Raised whenever a change of this code can change AP.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 def options_of(spec: EvaluationSpec) -> PostprocessOptions:
     return PostprocessOptions(spec.score_threshold, spec.nms_candidates, spec.nms_iou, spec.max_detections)
 
 
-def protocol_hash(dataset: Dataset, data: DataSpec, spec: EvaluationSpec, *, ema: bool) -> str:
+def protocol_hash(dataset: Dataset, data: DataSpec, spec: EvaluationSpec, *, ema: bool, precision: str) -> str:
     """Hash of all that two evaluations must share for their AP to be comparable."""
     size = data.image_size
     parts = {
@@ -35,6 +35,7 @@ def protocol_hash(dataset: Dataset, data: DataSpec, spec: EvaluationSpec, *, ema
         "image_size": list(size) if isinstance(size, tuple) else size,
         "postprocess": spec.model_dump(mode="json", exclude={"every", "batch_size"}),
         "weights": "ema" if ema else "last",
+        "precision": precision,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

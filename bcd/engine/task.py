@@ -35,7 +35,8 @@ class DetectionTask:
             teacher_out = self.teacher(images_B3HW, autocast)
             for method, factor in active:
                 for name, value in method.loss(out, teacher_out, assigned).items():
-                    terms[name] = factor * value
+                    # A spec may list a method twice, with other settings.
+                    terms[name] = terms[name] + factor * value if name in terms else factor * value
         terms["loss"] = torch.stack(list(terms.values())).sum()
         return terms
 

@@ -56,7 +56,7 @@ class Trainer:
         self.ema = Ema(model, schedule.ema) if schedule.ema > 0 else None
         self.step, self._digest, self._folder = 0, digest, folder
         bf16 = schedule.precision == "bf16" or (schedule.precision == "auto" and device.type == "cuda")
-        self._bf16 = bf16
+        self.precision = "bf16" if bf16 else "fp32"
 
     @property
     def evaluated(self) -> nn.Module:
@@ -64,7 +64,7 @@ class Trainer:
         return self.ema.model if self.ema else self.model
 
     def autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self._bf16 else nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
     def fit(
         self,
@@ -128,7 +128,10 @@ class Trainer:
     # --- checkpoints ---------------------------------------------------------------------------------------
 
     def save(self) -> Path:
-        """Write a checkpoint into the run's folder and drop all but the newest few there."""
+        """Write a checkpoint into the run's folder and drop the others there, but for the newest few before it.
+
+        Later ones are from before a resume that passed them over.
+        """
         state = {
             "digest": self._digest,
             "step": self.step,
@@ -138,8 +141,10 @@ class Trainer:
             "ema_updates": self.ema.updates if self.ema else 0,
         }
         path = save_checkpoint(self._folder / f"step-{self.step:08d}.ckpt", state)
-        for old in sorted(self._folder.glob("step-*.ckpt"))[:-KEPT_CHECKPOINTS]:
-            old.unlink(missing_ok=True)
+        found = sorted(self._folder.glob("step-*.ckpt"))
+        kept = [file for file in found if file.name <= path.name][-KEPT_CHECKPOINTS:]
+        for other in set(found) - set(kept):
+            other.unlink(missing_ok=True)
         return path
 
     def resume(self, paths: Iterable[Path], warn: Callable[[str], None]) -> None:

@@ -15,7 +15,7 @@ Need = Literal["scores", "boxes", "distributions", "features", "head"]
 class Method:
     """Base class. A method reads `DenseOutputs` and the student's label assignment, and nothing else of a model.
 
-    `needs` is checked against both models before the first step. `loss` returns unweighted-by-schedule terms by
+    `needs` names what it reads, for both models. `loss` returns unweighted-by-schedule terms by
     name; the task multiplies them by the method's weight and warm-up and adds them up.
     """
 

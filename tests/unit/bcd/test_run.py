@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,7 @@ def test_a_resumed_run_ends_with_the_same_bits_as_an_uninterrupted_one(tmp_path,
             data_cache=cache,
             should_stop=lambda: next(steps) >= 4,
         )
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("bcd-prefetch")]
     saved = sorted((tmp_path / "cut" / "checkpoints").iterdir(), reverse=True)
     assert saved[0].name == "step-00000005.ckpt"
     sink = MemorySink()

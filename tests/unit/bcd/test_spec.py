@@ -38,6 +38,11 @@ def test_a_short_spec_is_filled_with_defaults_and_survives_a_round_trip():
         ("data", {"type": "coco", "root": "x"}, "/data/train_annotations", "required"),
         ("student.strides", [8, 32], "/student", "double"),
         ("student.pretrained", True, "/student", "no pretrained weights for the tiny"),
+        ("student", {"backbone": "resnet18", "strides": [8, 16]}, "/student", "begin with 8, 16, 32, not [8, 16]"),
+        (
+            "data", {"type": "voc", "root": "x", "classes": ["a"], "image_size": [1333, 800]},
+            "/data", "write [800, 1333]",
+        ),
         ("seed", -1, "/seed", "greater than or equal to 0"),
         ("seed", "x", "/seed", "not 'x'"),
         ("schedule.optimizer.lr", float("nan"), "/schedule/optimizer/lr", "finite"),

@@ -13,7 +13,7 @@ import torch
 
 from bcd.data import Batch, DataError, Dataset, eval_batches, open_data, prefetch, train_batch
 from bcd.data.images import PixelCache
-from bcd.data.loader import training_index
+from bcd.data.loader import PADDING, training_index
 from bcd.data.records import make_record
 from bcd.spec import DigitsData, VocData
 from tests.helpers.tiny_sets import voc_xml, write_tiny_voc
@@ -48,14 +48,15 @@ def equal(a: Batch, b: Batch) -> bool:
     )
 
 
-def test_images_are_padded_with_zeros_on_the_right_and_below() -> None:
+def test_images_are_padded_with_the_mean_colour_on_the_right_and_below() -> None:
     batch = train_batch(Plain([(40, 50), (33, 65)]), digits(), step=0, batch_size=2, seed=0)
     assert batch.images_B3HW.shape == (2, 3, 64, 96)
     assert batch.images_B3HW.dtype == torch.uint8
     for image, (h, w), id in zip(batch.images_B3HW, batch.targets.sizes_B2.int(), batch.image_ids, strict=True):
         assert (image[:, :h, :w] == 90 + id).all()
-        assert image[:, h:].sum() == 0
-        assert image[:, :, w:].sum() == 0
+        for channel, value in zip(image, PADDING, strict=True):
+            assert (channel[h:] == value).all()
+            assert (channel[:, w:] == value).all()
 
 
 def test_targets_are_padded_and_leave_out_ignored_objects() -> None:
@@ -126,6 +127,13 @@ def test_evaluation_gives_every_image_once_with_its_scale(tmp_path: Path) -> Non
     assert batches[0].images_B3HW.shape == (2, 3, 96, 128)
     assert batches[0].sizes_B2.tolist() == [[96, 128]] * 2
     assert batches[0].scales_B2.tolist() == [[2, 2]] * 2
+
+
+def test_evaluation_pads_no_image_for_the_sake_of_another() -> None:
+    sizes = [(40, 50), (33, 90), (60, 60), (20, 20), (64, 33)]
+    batches = list(eval_batches(Plain(sizes), digits(), batch_size=2))
+    assert [b.indices for b in batches] == [(0, 2), (4,), (1,), (3,)]
+    assert [tuple(b.images_B3HW.shape[2:]) for b in batches] == [(64, 64), (64, 64), (64, 96), (32, 32)]
 
 
 def test_resized_boxes_stay_on_their_objects(tmp_path: Path) -> None:
