@@ -7,6 +7,7 @@ everything. What the training function does is `bcd.api.run_job`; it is a parame
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import random
@@ -27,6 +28,7 @@ from workers.storage import CorruptObject, Storage
 DELIVERY_PATIENCE = 24 * 3600.0  # seconds; a result is worth waiting for the service, whatever it is doing
 _CAUSE, _TRACEBACK, _LINE = 4000, 100_000, 20_000  # lengths that the wire format allows
 _VALUES = 2000  # scalars of one record
+_OF_THE_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE})  # a new attempt may find it cured
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ def _result_file(path: Path) -> Path:
 
 
 def _final_record(error: BaseException) -> dict[str, Any]:
-    """How an end by exception is reported: faults of the job itself are never retried."""
+    """How an end by exception is reported: faults of the machine may be retried, those of the job itself never."""
     from bcd.api import Cancelled, JobError
 
     if isinstance(error, Cancelled):
@@ -232,7 +234,12 @@ def _final_record(error: BaseException) -> dict[str, Any]:
     text = "".join(traceback.format_exception(error))
     cause = "out of memory: use a smaller schedule.batch_size" if isinstance(error, MemoryError) else ""
     cause = cause or f"{type(error).__name__}: {error}"
-    return {"state": "failed", "cause": _one_line(cause), "traceback": _printable(text)[-_TRACEBACK:]}
+    return {
+        "state": "failed",
+        "cause": _one_line(cause),
+        "retryable": isinstance(error, OSError) and error.errno in _OF_THE_MACHINE,
+        "traceback": _printable(text)[-_TRACEBACK:],
+    }
 
 
 def _one_line(text: str) -> str:

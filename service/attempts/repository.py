@@ -63,3 +63,21 @@ def keys_in_use(session: Session, keys: Iterable[str]) -> set[str]:
 
 def evaluation(session: Session, job_id: str, name: str) -> Evaluation | None:
     return session.scalar(select(Evaluation).where(Evaluation.job_id == job_id, Evaluation.name == name))
+
+
+def fruitless_attempts(session: Session, job_id: str) -> int:
+    """Attempts, counted back from the newest, since one last stored a checkpoint.
+
+    Only these count against `max_attempts`: a job that moves forward may be interrupted as often as it likes.
+    """
+    fruitful = set(
+        session.scalars(select(Artifact.attempt_id).where(Artifact.job_id == job_id, Artifact.type == "checkpoint"))
+    )
+    count = 0
+    for attempt_id in session.scalars(
+        select(Attempt.id).where(Attempt.job_id == job_id).order_by(Attempt.number.desc())
+    ):
+        if attempt_id in fruitful:
+            break
+        count += 1
+    return count

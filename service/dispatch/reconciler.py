@@ -19,13 +19,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bcd.records import RecordBatch
+from service.attempts.repository import fruitless_attempts
 from service.attempts.service import LIVE, apply_records
 from service.db import Database
 from service.dispatch.backend import Backend, BackendAway, Launch, Liveness
 from service.dispatch.placement import claim
 from service.errors import Problem
 from service.jobs.states import move
-from service.models import Artifact, Attempt, Job, JobState
+from service.models import Attempt, Job, JobState
 from service.settings import Settings
 from workers.outbox import read_records
 
@@ -172,7 +173,7 @@ class Reconciler:
         if job.state == JobState.CANCELLING:
             move(session, job, JobState.CANCELLED, actor="dispatcher", cause=f"cancelled; {why}", attempt_id=attempt.id)
             return
-        fruitless, most = _fruitless(session, job.id), self._settings.max_attempts
+        fruitless, most = fruitless_attempts(session, job.id), self._settings.max_attempts
         if fruitless < most:
             move(session, job, JobState.QUEUED, actor="dispatcher", cause=why, attempt_id=attempt.id)
         else:
@@ -252,21 +253,3 @@ class Reconciler:
             with contextlib.suppress(FileNotFoundError):  # its worker was quicker
                 if self._clock() - path.stat().st_mtime > WORK_KEPT:
                     yield path
-
-
-def _fruitless(session: Session, job_id: str) -> int:
-    """Attempts, counted back from the newest, since one last stored a checkpoint.
-
-    Only these count against `max_attempts`: a job that moves forward may be interrupted as often as it likes.
-    """
-    fruitful = set(
-        session.scalars(select(Artifact.attempt_id).where(Artifact.job_id == job_id, Artifact.type == "checkpoint"))
-    )
-    count = 0
-    for attempt_id in session.scalars(
-        select(Attempt.id).where(Attempt.job_id == job_id).order_by(Attempt.number.desc())
-    ):
-        if attempt_id in fruitful:
-            break
-        count += 1
-    return count

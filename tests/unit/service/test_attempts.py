@@ -240,8 +240,21 @@ def test_infrastructure_faults_are_retried_until_no_attempt_is_left(tmp_path: An
         assert [attempt["state"] for attempt in now["attempts"]] == ["failed", "failed"]
 
 
+def test_an_attempt_that_stored_a_checkpoint_does_not_use_up_a_retry(tmp_path: Any) -> None:
+    with make_client(make_settings(tmp_path, max_attempts=2)) as client:
+        job = submit(client)
+        for step in range(1, 5):
+            worker = FakeWorker(client, *claim(client, job["id"]))
+            worker.send(
+                worker.running(),
+                worker.artifact("checkpoint", f"step-{step}", step, b"ckpt %d" % step),
+                worker.ended("failed", cause="disk full", retryable=True),
+            )
+            assert _job(client, job["id"])["state"] == "queued"
+
+
 @pytest.mark.parametrize(
-    ("record", "cancelling", "number", "expected"),
+    ("record", "cancelling", "fruitless", "expected"),
     [
         ({"state": "succeeded"}, False, 1, "succeeded"),
         ({"state": "succeeded"}, True, 1, "succeeded"),
@@ -255,8 +268,10 @@ def test_infrastructure_faults_are_retried_until_no_attempt_is_left(tmp_path: An
         ({"state": "failed", "retryable": True}, True, 1, "cancelled"),
     ],
 )
-def test_what_the_end_of_an_attempt_means(record: dict[str, Any], cancelling: bool, number: int, expected: str) -> None:
-    to, cause = decide(StateRecord(seq=1, time=0.0, **record), cancelling=cancelling, number=number, most=5)
+def test_what_the_end_of_an_attempt_means(
+    record: dict[str, Any], cancelling: bool, fruitless: int, expected: str
+) -> None:
+    to, cause = decide(StateRecord(seq=1, time=0.0, **record), cancelling=cancelling, fruitless=fruitless, most=5)
     assert to == JobState(expected)
     assert (cause is None) == (expected == "succeeded")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -127,6 +128,17 @@ def test_an_unexpected_error_is_reported_with_its_traceback(args, service, error
     assert cause is None or last.cause == cause
     assert type(error).__name__ in last.traceback
     assert not last.retryable
+
+
+def test_a_full_disk_is_a_fault_of_the_machine_and_may_be_retried(args, service):
+    service._ticket = ticket()
+
+    def fail(*_args, **_more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert run(args, service, fail) == "failed"
+    last = service.records[-1]
+    assert (last.cause, last.retryable) == ("OSError: [Errno 28] No space left on device", True)
 
 
 def test_a_fault_that_names_a_file_that_is_not_utf8_is_reported(args, service):
