@@ -22,7 +22,7 @@ from bcd.methods.teacher import Teacher, TeacherError
 from bcd.models.build import build_detector
 from bcd.models.detector import Detector
 from bcd.models.files import DetectorFileError, load_detector, save_detector
-from bcd.spec import JobSpec
+from bcd.spec import DetectorSpec, JobSpec
 
 __all__ = ["Cancelled", "JobError", "RunResult", "RunSink", "run_job"]
 
@@ -99,6 +99,8 @@ def run_job(
     if trainer.step:
         sink.log(f"resumed at step {trainer.step} of {spec.schedule.steps}")
     parameters = sum(p.numel() for p in student.parameters())
+    if spec.student.backbone != "tiny" and not spec.student.pretrained and _fixes_random_weights(spec.student):
+        sink.log("student.frozen_stages or norm_eval without pretrained: random weights stay fixed", "warning")
     sink.log(f"student: {spec.student.detector} {spec.student.backbone}, {parameters / 1e6:.3g} M parameters, {device}")
 
     protocol = protocol_hash(
@@ -149,6 +151,10 @@ def ap_metrics(results: dict[str, Any]) -> dict[str, float]:
     flat = {key: results[key] for key in ("AP", "AP50", "AP75", "APs", "APm", "APl")}
     flat |= {f"AP/{name}": value for name, value in results["per_class"].items()}
     return {key: float(value) for key, value in flat.items() if value is not None}
+
+
+def _fixes_random_weights(student: DetectorSpec) -> bool:
+    return student.frozen_stages >= 0 or student.norm_eval
 
 
 def _device(spec: JobSpec) -> torch.device:
