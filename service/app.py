@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import Depends, FastAPI
+from fastapi.responses import RedirectResponse
 
 import service.artifacts.endpoints
 import service.attempts.endpoints
@@ -57,6 +58,10 @@ def create_app(settings: Settings) -> FastAPI:
     @app.get("/healthz", tags=["service"], summary="Is the process up?")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
+
+    @app.get("/", include_in_schema=False)
+    async def home() -> RedirectResponse:
+        return RedirectResponse("/docs")
 
     # the last one added is the outermost
     app.add_middleware(errors.BodyLimit, limit=settings.max_body_bytes)

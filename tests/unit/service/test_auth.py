@@ -13,7 +13,7 @@ from service.auth import attempt_token, ensure_secrets, owner_token
 from service.settings import Settings
 from tests.helpers.api import FakeWorker, claim, make_client, start, submit
 
-OPEN = {"/healthz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+OPEN = {"/", "/healthz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
 
 
 def _mode(path: Path) -> int:
@@ -72,6 +72,10 @@ def test_open_routes_need_no_token(settings: Settings) -> None:
         for path in OPEN:
             assert client.get(path).status_code == 200, path
         assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_the_address_itself_leads_to_the_documentation(client: TestClient) -> None:
+    assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "ü".encode().decode("latin-1")])
