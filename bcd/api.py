@@ -19,6 +19,7 @@ from bcd.engine.task import DetectionTask
 from bcd.engine.trainer import Trainer
 from bcd.methods import build_method
 from bcd.methods.teacher import Teacher, TeacherError
+from bcd.methods.teacher_cache import cache_outputs, worth_caching
 from bcd.models.build import build_detector
 from bcd.models.detector import Detector
 from bcd.models.files import DetectorFileError, load_detector, save_detector
@@ -84,9 +85,8 @@ def run_job(
         sink.log(f"{part}: {len(dataset)} images, {len(dataset.class_names)} classes")
 
     student = _student(spec, splits.train.class_names).to(device)
-    task = DetectionTask(
-        student, _teacher(spec, teacher_path, student, device), [build_method(m) for m in spec.methods]
-    )
+    teacher, methods = _teacher(spec, teacher_path, student, device), [build_method(m) for m in spec.methods]
+    task = DetectionTask(student, teacher, methods)
     trainer = Trainer(
         student,
         task,
@@ -125,6 +125,10 @@ def run_job(
 
     sink.phase("train")
     try:
+        if teacher is not None and worth_caching(spec, splits.train, methods, student):
+            sink.log(f"running the teacher once over {len(splits.train):,} training images")
+            task.teacher = cache_outputs(teacher, splits.train, spec, device, trainer.autocast())
+            sink.log(f"its outputs are kept in memory: {task.teacher.bytes / 1e6:.0f} MB")
         with closing(prefetch(make, trainer.step, spec.schedule.steps)) as batches:
             trainer.fit(
                 batches,

@@ -191,6 +191,11 @@ class TeacherSpec(_Strict):
 
     job: str | None = Field(None, description="Id of another job; this job waits for it and uses its result.")
     path: str | None = Field(None, description="Folder or .safetensors file of a detector written by bcd.")
+    cache: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto: run the teacher once over the training images and keep its outputs in memory (up to 1 GiB), "
+        "where images never change (no augmentation, one size) and are seen more than once. off: run it at every step.",
+    )
 
     @model_validator(mode="after")
     def _one(self) -> TeacherSpec:

@@ -111,8 +111,7 @@ def eval_batches(dataset: Dataset, data: Data, *, batch_size: int, divisor: int 
     """
     groups: dict[tuple[int, int], list[int]] = {}
     for index, record in enumerate(dataset.records):
-        height, width = _input_size(record.height, record.width, data)
-        groups.setdefault((-(-height // divisor), -(-width // divisor)), []).append(index)
+        groups.setdefault(padded_size(record.height, record.width, data, divisor), []).append(index)
     batches = [
         tuple(group[first : first + batch_size])
         for group in groups.values()
@@ -150,6 +149,12 @@ def _eval_batch(dataset: Dataset, data: Data, indices: tuple[int, ...], divisor:
         scales.append((width / record.width, height / record.height))
     images_B3HW, sizes_B2 = _pad_images(images, divisor)
     return EvalBatch(images_B3HW, sizes_B2, torch.tensor(scales, dtype=torch.float32), indices)
+
+
+def padded_size(height: int, width: int, data: Data, divisor: int = 32) -> tuple[int, int]:
+    """(height, width) of the input that an image of the given size becomes when it is alone in its batch."""
+    height, width = _input_size(height, width, data)
+    return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
 
 @functools.lru_cache(maxsize=8)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bcd.methods import Method
 from bcd.methods.teacher import Teacher
+from bcd.methods.teacher_cache import CachedTeacher
 from bcd.models.detector import Detector
 from bcd.types import Targets
 
@@ -18,11 +19,18 @@ from bcd.types import Targets
 class DetectionTask:
     """Student, and for distillation a teacher and methods. Returns terms by name, `loss` being their sum."""
 
-    def __init__(self, student: Detector, teacher: Teacher | None = None, methods: Sequence[Method] = ()):
+    def __init__(
+        self, student: Detector, teacher: Teacher | CachedTeacher | None = None, methods: Sequence[Method] = ()
+    ):
         self.student, self.teacher, self.methods = student, teacher, list(methods)
 
     def __call__(
-        self, images_B3HW: Tensor, targets: Targets, progress: float, autocast: AbstractContextManager[Any]
+        self,
+        images_B3HW: Tensor,
+        targets: Targets,
+        progress: float,
+        autocast: AbstractContextManager[Any],
+        image_ids: tuple[int, ...] = (),
     ) -> dict[str, Tensor]:
         """Loss terms of uint8 images. `progress` in [0, 1) is how much of the run is done, for warm-ups."""
         student = self.student
@@ -32,7 +40,7 @@ class DetectionTask:
         terms = student.task_loss(out, targets, assigned)
         active = [(method, factor) for method in self.methods if (factor := warmup_factor(method, progress)) > 0]
         if active and self.teacher is not None:
-            teacher_out = self.teacher(images_B3HW, autocast)
+            teacher_out = self.teacher(images_B3HW, autocast, image_ids)
             for method, factor in active:
                 for name, value in method.loss(out, teacher_out, assigned).items():
                     # A spec may list a method twice, with other settings.

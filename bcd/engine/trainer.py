@@ -31,7 +31,7 @@ class TrainingBatch(Protocol):
     def image_ids(self) -> tuple[int, ...]: ...
 
 
-Task = Callable[[Tensor, Targets, float, AbstractContextManager[Any]], dict[str, Tensor]]
+Task = Callable[[Tensor, Targets, float, AbstractContextManager[Any], tuple[int, ...]], dict[str, Tensor]]
 
 
 class Trainer:
@@ -104,7 +104,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(schedule, self.step)
         images, targets = batch.images_B3HW.to(self.device, non_blocking=True), batch.targets.to(self.device)
-        terms = self.task(images, targets, self.step / schedule.steps, self.autocast())
+        terms = self.task(images, targets, self.step / schedule.steps, self.autocast(), batch.image_ids)
         self.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()  # type: ignore[no-untyped-call]
         parameters = [p for p in self.model.parameters() if p.grad is not None]

@@ -35,8 +35,10 @@ class Teacher:
             self._classes = self._classes.to(device)
 
     @torch.no_grad()
-    def __call__(self, images_B3HW: Tensor, autocast: AbstractContextManager[Any]) -> DenseOutputs:
-        """Outputs for uint8 images (B, 3, H, W), classes in the student's order."""
+    def __call__(
+        self, images_B3HW: Tensor, autocast: AbstractContextManager[Any], image_ids: tuple[int, ...] = ()
+    ) -> DenseOutputs:
+        """Outputs for uint8 images (B, 3, H, W), classes in the student's order. The ids are for `CachedTeacher`."""
         with autocast:
             out: DenseOutputs = self._model(self._model.normalize(images_B3HW))
         if self._classes is None:
