@@ -78,7 +78,7 @@ class Board:
         return job["state"] if job is not None else None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield render.board(self.rows(), self._clock(), detail=self._detail)
+        yield render.board(self.rows(), self._clock(), detail=self._detail, width=options.max_width)
 
     def _labelled(self, job: Job) -> Job:
         alike = sum(other["name"] == job["name"] for other in self._jobs.values())

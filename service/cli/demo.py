@@ -89,13 +89,14 @@ def demo(
 
 
 def _demo(home: Path | None, seeds: int, steps: int | None) -> None:
-    from service.cli.serve import using_service
+    from service.cli.serve import addresses, using_service
 
     clock = Clock()
     with using_service(home, clock.phase, say) as (settings, client, own):
         began = time.time()
         plan = submit_all(client, seeds, steps, run=uuid.uuid4().hex[:12])
         say(f"submitted {len(plan.all)} jobs: 1 teacher, {seeds} x baseline, {seeds} x BCKD")
+        say("first steps in about half a minute (workers start, data are generated)")
         jobs = follow_all(client, plan)
         taught = jobs[plan.teacher]["ended_at"] or began
         clock.add("teacher", taught - began)
@@ -105,8 +106,9 @@ def _demo(home: Path | None, seeds: int, steps: int | None) -> None:
             if own and (why := wait_for_mirror(settings, MIRROR_PATIENCE_SECONDS)):
                 remark(f"MLflow is not complete ({why}); the next `bcd up` goes on copying")
     say(f"time: {clock}")
-    start = f"to open it all: bcd up --home {settings.home}, then " if own else ""
-    say(f"{start}API docs {settings.api_url}/docs, MLflow {settings.mlflow_url}")
+    # not the addresses of a service that has stopped: the next one may take other ports
+    for line in [f"to look at it all: bcd up --home {settings.home}"] if own else addresses(settings):
+        say(line)
 
 
 def submit_all(client: Client, seeds: int, steps: int | None, *, run: str) -> Plan:

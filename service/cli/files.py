@@ -40,7 +40,9 @@ def read_values(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpecError([("", f"no such spec file: {path}")]) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise SpecError([("", f"cannot read {path}: {error.strerror}")]) from None
+    except UnicodeDecodeError as error:
         raise SpecError([("", f"cannot read {path}: {error}")]) from None
     except yaml.YAMLError as error:
         raise SpecError([("", f"{path} is not valid YAML: {error}")]) from None

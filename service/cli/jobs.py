@@ -21,6 +21,7 @@ Home = Annotated[
 Ids = Annotated[list[str], typer.Argument(help="Ids of jobs.", show_default=False)]
 Id = Annotated[str, typer.Argument(help="Id of a job.", show_default=False)]
 LOG_POLL_SECONDS = 1.0
+STATE_HELP = "Only jobs in this state: waiting, queued, starting, running, cancelling, succeeded, failed or cancelled."
 
 
 def connect(home: Path | None) -> Client:
@@ -56,7 +57,7 @@ def submit(
 
 
 def list_jobs(
-    state: Annotated[str | None, typer.Option("--state", help="Only jobs in this state.")] = None,
+    state: Annotated[str | None, typer.Option("--state", help=STATE_HELP)] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many, newest first.")] = 20,
     home: Home = None,
 ) -> None:
@@ -73,7 +74,8 @@ def list_jobs(
             if cursor is None:
                 break
     if found:
-        out().print(render.jobs_table(found, time.time()))
+        console = out()
+        console.print(render.jobs_table(found, time.time(), console.width))
     else:
         remark(f"no jobs in state {state}" if state else "no jobs yet: submit one with `bcd submit FILE`")
 
@@ -104,6 +106,8 @@ def compare(ids: Ids, home: Home = None) -> None:
         answer = client.compare(dict.fromkeys(ids))
     for part in render_compare.comparison(answer):
         out().print(part)
+    if not answer["comparisons"] and not answer["warnings"]:
+        remark("no pair to compare: give runs of one student with and without `teacher` and `methods`, of equal seeds")
 
 
 def cancel(id: Id, home: Home = None) -> None:

@@ -76,7 +76,11 @@ def train(
 
     from service.cli.runs import RunFolder, choose_folder
 
-    _run(RunFolder.open(choose_folder(spec, to), spec))
+    folder = RunFolder.open(choose_folder(spec, to), spec)
+    try:
+        _run(folder)
+    finally:
+        folder.drop_if_unused()
 
 
 def _run(folder: RunFolder) -> None:
@@ -87,14 +91,15 @@ def _run(folder: RunFolder) -> None:
     from service.client import Event
 
     remark(f"run folder: {folder.path}")
-    import torch  # seconds, hence after the first line
-
-    from bcd.api import Cancelled, JobError, run_job
-
-    torch.set_num_threads(folder.spec.resources.cpus)  # as a worker does: the same spec gives the same run
     console = out()
     job = _as_job(folder.spec)
-    with shown(Board(["local"]), console) as take, _stop_on_interrupt() as stopping:
+    with shown(Board(["local"]), console) as take:
+        take(Event("job", "local", dict(job)))
+        import torch  # seconds, hence within the display
+
+        from bcd.api import Cancelled, JobError, run_job
+
+        torch.set_num_threads(folder.spec.resources.cpus)  # as a worker does: the same spec gives the same run
 
         def show(kind: str, data: dict[str, Any]) -> None:
             if kind == "metrics":
@@ -105,19 +110,19 @@ def _run(folder: RunFolder) -> None:
             else:
                 console.print(data["text"], markup=False, soft_wrap=True, style=LOG_STYLES.get(data["level"]))
 
-        take(Event("job", "local", dict(job)))
         sink = LocalSink(folder, show)
         teacher = folder.spec.teacher.path if folder.spec.teacher is not None else None
         try:
-            result = run_job(
-                folder.spec,
-                workdir=folder.work,
-                sink=sink,
-                teacher_path=Path(teacher) if teacher is not None else None,
-                data_cache=data_cache(),
-                resume_from=folder.checkpoints(),
-                should_stop=stopping.is_set,
-            )
+            with _stop_on_interrupt() as stopping:
+                result = run_job(
+                    folder.spec,
+                    workdir=folder.work,
+                    sink=sink,
+                    teacher_path=Path(teacher) if teacher is not None else None,
+                    data_cache=data_cache(),
+                    resume_from=folder.checkpoints(),
+                    should_stop=stopping.is_set,
+                )
         except JobError as error:
             raise Fault(f"{error.code}: {error}") from None
         except Cancelled:
@@ -128,7 +133,8 @@ def _run(folder: RunFolder) -> None:
         take(Event("job", "local", dict(job)))
     if result is None:
         at = f" (checkpoint of step {sink.checkpoint_step})" if sink.checkpoint_step is not None else ""
-        remark(f"stopped{at}; the same command goes on from there")
+        kept = bool(folder.checkpoints())
+        remark(f"stopped{at}; the same command {'goes on from there' if kept else 'starts again'}")
         raise typer.Exit(EXIT_INTERRUPTED)
     evaluation = sink.final or {"step": result.steps, "results": result.evaluation}
     student = folder.finish(result.path, evaluation)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +14,10 @@ from rich.text import Text
 from service.client import TERMINAL, Job
 
 NOTHING = "-"
+# What the table of jobs does without on a narrow terminal, in this order; a longer name is folded.
+SPARED = ("methods", "age", "seed", "progress")
+LONGEST_NAME = 20
+NARROW = 80  # columns; below, the live display has no room for losses
 STATE_STYLES = {
     "running": "cyan",
     "starting": "cyan",
@@ -111,21 +116,34 @@ def table(*columns: str, right: Sequence[str] = (), title: str | None = None) ->
     return made
 
 
-def jobs_table(jobs: Sequence[Job], now: float) -> Table:
-    """One row for each job; the cause of a failure below it. `now`: Unix seconds."""
-    made = table(
-        "id", "name", "state", "progress", "AP", "methods", "seed", "age", right=("progress", "AP", "seed", "age")
+def jobs_table(jobs: Sequence[Job], now: float, width: int = 100) -> Group:
+    """One row for each job, and below the table the causes. `now`: Unix seconds; `width`: columns of the terminal."""
+    cells = {
+        "id": [job["id"] for job in jobs],
+        "name": [job["name"] for job in jobs],
+        "state": [job["state"] for job in jobs],
+        "progress": [f"{job['step']}/{job['total_steps']}" for job in jobs],
+        "AP": [ap(final_ap(job)) for job in jobs],
+        "methods": [", ".join(job["methods"]) or "none" for job in jobs],
+        "seed": [str(job["seed"]) for job in jobs],
+        "age": [age(now - job["created_at"]) for job in jobs],
+    }
+    for spared in SPARED:
+        longest = {name: max(map(len, (name, *column))) for name, column in cells.items()}
+        longest["name"] = min(longest["name"], LONGEST_NAME)
+        if sum(longest.values()) + 3 * len(longest) <= width:
+            break
+        del cells[spared]
+    made = table(*cells, right=("progress", "AP", "seed", "age"))
+    for column in made.columns:
+        column.no_wrap = column.header != "name"
+    for row in zip(*cells.values(), strict=True):
+        made.add_row(*(state(cell) if name == "state" else Text(cell) for name, cell in zip(cells, row, strict=True)))
+    causes = [(job, why) for job in jobs if (why := cause(job))]
+    styles = {"failed": "red"}
+    return Group(
+        made, *(Text(f"{job['id']} {job['state']}: {why}", styles.get(job["state"], "dim")) for job, why in causes)
     )
-    made.columns[0].no_wrap = True
-    for job in jobs:
-        name = Text(job["name"])
-        if why := cause(job):
-            name.append(f"\n{why}", style="red" if job["state"] == "failed" else "dim")
-        methods = ", ".join(job["methods"]) or "none"
-        steps = f"{job['step']}/{job['total_steps']}"
-        old = age(now - job["created_at"])
-        made.add_row(job["id"], name, state(job["state"]), steps, ap(final_ap(job)), methods, str(job["seed"]), old)
-    return made
 
 
 def progress_row(job: Job, values: Mapping[str, float], now: float) -> list[Any]:
@@ -144,14 +162,15 @@ def progress_row(job: Job, values: Mapping[str, float], now: float) -> list[Any]
     ]
 
 
-def board(rows: Sequence[tuple[Job, Mapping[str, float]]], now: float, *, detail: bool) -> Table:
-    """The live display: one bar for each job. `detail`: losses for each term, attempts and causes below each bar."""
+def board(rows: Sequence[tuple[Job, Mapping[str, float]]], now: float, *, detail: bool, width: int = 100) -> Table:
+    """The live display: one bar for each job, or the bars with losses for each term, attempts and causes below them."""
     made = Table.grid(padding=(0, 1))
     for i in range(7):
-        made.add_column(justify="right" if i in (3, 4) else "left", no_wrap=True, ratio=None)
+        # on a narrow terminal the bar gives way, the figures do not
+        made.add_column(justify="right" if i in (3, 4) else "left", no_wrap=i != 2, ratio=None)
     for job, values in rows:
-        total = f"loss {values['loss']:.2f}" if "loss" in values and job["state"] not in TERMINAL else ""
-        made.add_row(*progress_row(job, values, now), total)
+        known = "loss" in values and job["state"] not in TERMINAL and not detail and width >= NARROW
+        made.add_row(*progress_row(job, values, now), f"loss {values['loss']:.2f}" if known else "")
     if not detail:
         return made
     whole = Table.grid()

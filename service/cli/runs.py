@@ -15,6 +15,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,16 @@ class RunFolder:
         aside.replace(kept)
         for old in self.checkpoints()[KEEP_CHECKPOINTS:]:
             old.unlink(missing_ok=True)
+
+    def drop_if_unused(self) -> None:
+        """Remove the folder again if the run has left neither metrics, checkpoint nor result in it."""
+        if any((self.path / name).exists() for name in ("evaluation.json", "metrics.jsonl")) or self.checkpoints():
+            return
+        for folder in (self.work, self.path / "checkpoints"):
+            shutil.rmtree(folder, ignore_errors=True)
+        (self.path / "spec.yaml").unlink(missing_ok=True)
+        with suppress(OSError):  # something else lies in it
+            self.path.rmdir()
 
     def finish(self, result: Path, evaluation: dict[str, Any]) -> Path:
         """Put the result and its evaluation in place, and drop what was only for the way."""

@@ -68,7 +68,7 @@ def using_service(
             yield settings, client, False
         return
     settings = settings_to_start(home, None, any_port=True)
-    tell(f"starting the service in {settings.home}")
+    tell(f"starting the service in {settings.home} (about 10 s)")
     with tree(settings, lambda text: None, phase), Client.from_settings(settings) as client:
         yield settings, client, True
 
@@ -118,10 +118,12 @@ def client_if_running(settings: Settings) -> Client | None:
 
 def addresses(settings: Settings) -> list[str]:
     """Where a person finds what."""
+    usual = settings.home == type(settings).load(None).home
     return [
         f"API docs   {settings.api_url}/docs",
         f"MLflow     {settings.mlflow_url} (some seconds after the rest)",
         f"API token  {settings.token_file}",
+        *([] if usual else [f"Commands   find it with --home {settings.home}, or with BCD_HOME set to that"]),
     ]
 
 

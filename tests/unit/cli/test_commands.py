@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 import service.cli
 from service import models
 from service.app import create_app, prepare
+from service.cli import serve
 from service.client import Client
 from service.settings import Settings
 
@@ -101,6 +102,12 @@ def test_the_help_names_every_command(run):
     assert code == 0
     for name in ("up", "demo", "submit", "jobs", "watch", "compare", "logs", "download", "cancel", "train", "schema"):
         assert f" {name} " in out
+
+
+def test_the_help_shows_defaults_in_brackets_and_whole_paragraphs(run):
+    assert "[default: BCD_HOME, else .bcd]" in run("submit", "--help")[1]
+    assert "[default: runs/NAME-N]" in run("train", "--help")[1]
+    assert "Ctrl-C leaves a checkpoint" in run("train", "--help")[1]
 
 
 def test_the_version_is_that_of_the_package(run):
@@ -248,6 +255,31 @@ def test_a_comparison_shows_each_seed_and_the_verdict_of_the_service(run, instal
     assert ["difference", "3", "+3.8", "+3.5", "+4.2", "+3.8"] in rows
     assert "is better than" in " ".join(out.split())
     assert max(map(len, out.splitlines())) <= 100
+
+
+def test_comparing_what_is_no_pair_says_what_to_give(run, installation):
+    job_id = run("submit", BASELINE)[1].strip()
+    finish(installation, job_id, ap=40.0)
+    code, out, err = run("compare", job_id)
+    assert code == 0
+    assert "40.0" in out
+    assert "with and without `teacher` and `methods`" in err
+
+
+def test_training_that_cannot_begin_leaves_no_folder(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = str(ROOT / "recipes" / "bccd-smoke.yaml")
+    code, _, err = run("train", recipe, "--data-root", str(tmp_path / "nowhere"))
+    assert code == 1
+    assert "no such folder" in err
+    assert list(tmp_path.glob("runs/*")) == []
+
+
+def test_a_service_on_another_home_tells_how_to_find_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("BCD_HOME", raising=False)
+    here, there = Settings.load(None), Settings.load(tmp_path / "there")
+    assert not any("--home" in line for line in serve.addresses(here))
+    assert any(f"--home {there.home}" in line for line in serve.addresses(there))
 
 
 def test_training_a_recipe_of_a_teacher_job_asks_for_a_file(run):

@@ -74,6 +74,11 @@ def test_a_file_that_holds_no_spec_is_told(tmp_path, text, told):
         read_spec(tmp_path / "s.yaml")
 
 
+def test_a_folder_in_place_of_a_spec_file_is_told(tmp_path):
+    with pytest.raises(SpecError, match=r"cannot read .*: Is a directory$"):
+        read_spec(tmp_path)
+
+
 def test_every_recipe_is_a_valid_spec():
     recipes = sorted(RECIPES.glob("*.yaml"))
     assert len(recipes) >= 4

@@ -52,6 +52,27 @@ def test_a_long_cause_keeps_the_table_within_100_columns():
     assert any("job_0123456789abcd" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (100, ["id", "name", "state", "progress", "AP", "methods", "seed", "age"]),
+        (80, ["id", "name", "state", "progress", "AP", "seed"]),
+        (60, ["id", "name", "state", "AP"]),
+    ],
+)
+def test_a_narrow_terminal_loses_columns_and_not_letters(width, shown):
+    job = job_json("job_0123456789abcd", name="demo-baseline", state="succeeded", step=1200, total_steps=1200)
+    head, row, *_ = words(text_of(render.jobs_table([job], now=1185.0, width=width), width=width))
+    assert head == shown
+    assert row[:3] == ["job_0123456789abcd", "demo-baseline", "succeeded"]
+
+
+def test_the_cause_stands_below_the_table_and_does_not_widen_its_rows():
+    job = job_json("job_0123456789abcd", state="failed", cause="the job needs 1 GPU and there is none")
+    text = text_of(render.jobs_table([job], now=1001.0))
+    assert "job_0123456789abcd failed: the job needs 1 GPU and there is none\n" in text
+
+
 def test_markup_in_a_name_is_shown_and_not_obeyed():
     assert "[red]x[/nothing]" in text_of(render.jobs_table([job_json(name="[red]x[/nothing]")], now=1001.0))
 
@@ -63,6 +84,13 @@ def test_live_progress_shows_steps_losses_and_ap():
     assert "AP 12.3" in text
     assert "1 min 00 s" in text
     assert "run: loss 1.23 (bckd_cls 0.25, qfl 0.50)" in text
+
+
+@pytest.mark.parametrize("detail", [True, False])
+def test_on_a_narrow_terminal_the_bar_gives_way_to_the_figures(detail):
+    job = job_json(name="demo-baseline seed 0", step=1200, total_steps=1200, evaluation={"AP": 33.3})
+    text = text_of(render.board([(job, {"loss": 1.2})], now=1170.0, detail=detail, width=60), width=60)
+    assert "1200/1200 2 min 40 s AP 33.3" in text
 
 
 def test_live_progress_tells_of_a_second_attempt():

@@ -47,6 +47,30 @@ def test_a_folder_with_other_things_in_it_is_refused(tmp_path):
         RunFolder.open(tmp_path, SPEC)
 
 
+def test_a_run_that_left_nothing_leaves_no_folder(tmp_path):
+    folder = RunFolder.open(tmp_path / "run", SPEC)
+    folder.work.mkdir()
+    folder.drop_if_unused()
+    assert not folder.path.exists()
+
+
+def test_a_folder_with_anything_of_a_run_in_it_stays(tmp_path):
+    with_metrics, finished, with_checkpoint = (RunFolder.open(tmp_path / name, SPEC) for name in "abc")
+    (with_metrics.path / "metrics.jsonl").write_text("")
+    (finished.path / "evaluation.json").write_text("{}")
+    (with_checkpoint.path / "checkpoints" / "step-00000003.ckpt").write_text("")
+    for folder in (with_metrics, finished, with_checkpoint):
+        folder.drop_if_unused()
+        assert (folder.path / "spec.yaml").exists()
+
+
+def test_what_somebody_else_put_into_the_folder_stays(tmp_path):
+    folder = RunFolder.open(tmp_path / "run", SPEC)
+    (folder.path / "notes.txt").write_text("mine")
+    folder.drop_if_unused()
+    assert [path.name for path in folder.path.iterdir()] == ["notes.txt"]
+
+
 def test_the_newest_two_checkpoints_are_kept_newest_first(tmp_path):
     folder = RunFolder.open(tmp_path / "run", SPEC)
     written = tmp_path / "checkpoint.pt"
