@@ -21,7 +21,7 @@ import service.attempts.endpoints
 import service.compare.endpoints
 import service.events.endpoints
 import service.jobs.endpoints
-from service import errors, migrations
+from service import errors, migrations, openapi
 from service.auth import HostAllowList, ensure_secrets, require_attempt, require_owner
 from service.db import Database
 from service.settings import Settings
@@ -63,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def home() -> RedirectResponse:
         return RedirectResponse("/docs")
 
+    openapi.publish(app)
     # the last one added is the outermost
     app.add_middleware(errors.BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(HostAllowList, allowed=settings.allowed_hosts)

@@ -12,21 +12,19 @@ from service.attempts import service
 from service.deps import Config, Db
 from service.errors import from_validation, parse_json, read_body
 
-router = APIRouter(tags=["attempts"])
-
-_BODY = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": RecordBatch.model_json_schema()}}}
-}
+# Not in the published document: workers alone call these, in the version that the dispatcher launched.
+router = APIRouter(include_in_schema=False)
 
 
-@router.get("/attempts/{attempt_id}/ticket", summary="All that a worker needs to run this attempt")
+@router.get("/attempts/{attempt_id}/ticket")
 def get_ticket(db: Db, settings: Config, attempt_id: str) -> Ticket:
     with db.read() as session:
         return service.ticket(session, settings, attempt_id)
 
 
-@router.post("/attempts/{attempt_id}/records", openapi_extra=_BODY, summary="What the attempt did; none: a heartbeat")
+@router.post("/attempts/{attempt_id}/records")
 def post_records(db: Db, settings: Config, attempt_id: str, raw: Annotated[bytes, Depends(read_body)]) -> RecordAck:
+    """What the attempt did; no records: a heartbeat."""
     # clean: a refused log line would block everything behind it for good
     value = parse_json(raw, clean=True)
     try:

@@ -11,10 +11,10 @@ def sentence(label: str, baseline: str, difference: Difference, closed: float | 
         return _too_few(label, baseline, difference)
     seeds = f"{difference.n} paired seeds" if difference.paired else f"{difference.n} or more unpaired seeds each"
     low, high, mean = difference.low or 0.0, difference.high or 0.0, difference.mean or 0.0
-    interval = f"95 % interval {low:+.2f} to {high:+.2f}, {seeds}"
+    interval = f"95 % interval {low:+.1f} to {high:+.1f}, {seeds}"
     if difference.verdict == "no clear difference":
-        return f"No clear difference between {label} and {baseline}: {mean:+.2f} AP on average ({interval})."
-    text = f"{label} is {difference.verdict} than {baseline} by {abs(mean):.2f} AP on average ({interval})."
+        return f"No clear difference between {label} and {baseline}: {mean:+.1f} AP on average ({interval})."
+    text = f"{label} is {difference.verdict} than {baseline} by {abs(mean):.1f} AP on average ({interval})."
     if closed is not None and difference.verdict == "better":
         text += f" It closes {100 * closed:.0f} % of the gap to the teacher."
     return text
@@ -23,5 +23,5 @@ def sentence(label: str, baseline: str, difference: Difference, closed: float | 
 def _too_few(label: str, baseline: str, difference: Difference) -> str:
     have = f"{difference.n} seed" + ("" if difference.n == 1 else "s")
     common = " in common" if difference.paired else ""
-    so_far = "" if difference.mean is None else f" So far {label} is {difference.mean:+.2f} AP from {baseline}."
+    so_far = "" if difference.mean is None else f" So far {label} is {difference.mean:+.1f} AP from {baseline}."
     return f"Not enough seeds to tell: {have}{common}, at least {ENOUGH} are needed.{so_far}"

@@ -90,8 +90,8 @@ def gap_closed(distilled: Summary, baseline: Summary, teacher: Summary) -> tuple
     gap = teacher.mean - baseline.mean
     if gap <= 2 * error:
         reason = (
-            f"the teacher ({teacher.mean:.2f} AP) is not above the baseline ({baseline.mean:.2f} AP) by more than "
-            f"2 standard errors ({2 * error:.2f} AP)"
+            f"the teacher ({teacher.mean:.1f} AP) is not above the baseline ({baseline.mean:.1f} AP) by more than "
+            f"2 standard errors ({2 * error:.1f} AP)"
         )
         return None, reason
     return (distilled.mean - baseline.mean) / gap, None

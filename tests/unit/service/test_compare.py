@@ -59,7 +59,7 @@ def test_three_paired_seeds_tell_that_the_student_is_better(client: TestClient) 
     assert one["gap_closed"] == pytest.approx(5.0 / (50.0 - 92 / 3))
     assert one["gap_reason"] is None
     assert "better" in one["sentence"]
-    assert "5.00 AP" in one["sentence"]
+    assert "5.0 AP" in one["sentence"]
     assert "26 %" in one["sentence"]
 
 
