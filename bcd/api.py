@@ -14,7 +14,6 @@ import torch
 from bcd.data import DataError, open_data, prefetch, train_batch
 from bcd.engine.errors import Cancelled, JobError
 from bcd.engine.evaluate import evaluate_detector, protocol_hash
-from bcd.engine.memory import keep_freed_memory
 from bcd.engine.task import DetectionTask
 from bcd.engine.trainer import Trainer
 from bcd.methods import build_method
@@ -74,8 +73,6 @@ def run_job(
     """
     start = time.perf_counter()
     device = _device(spec)
-    if device.type == "cpu":
-        keep_freed_memory()
     sink.phase("data")
     try:
         splits = open_data(spec.data, cache_dir=data_cache, progress=sink.log)

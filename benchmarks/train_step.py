@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 import bcd
-from bcd.engine.memory import keep_freed_memory
 from bcd.engine.optim import build_optimizer
 from bcd.engine.task import DetectionTask
 from bcd.methods.bckd import Bckd
@@ -117,12 +116,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--default-malloc", action="store_true", help="leave glibc's allocator as it is")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu" and not arguments.default_malloc:
-        keep_freed_memory()  # as every run of bcd does
     print(heading("training step"))
     train_steps(device, arguments.repeats, bf16=False)
     train_steps(device, arguments.repeats, bf16=True)
