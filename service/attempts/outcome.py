@@ -32,7 +32,8 @@ def decide(record: StateRecord, *, cancelling: bool, fruitless: int, most: int) 
     if record.state == "succeeded":
         return JobState.SUCCEEDED, None
     if cancelling:
-        return JobState.CANCELLED, "stopped while it ran" if record.state == "cancelled" else f"stopped while it ran; {_why(record)}"
+        why = "" if record.state == "cancelled" else f"; {_why(record)}"
+        return JobState.CANCELLED, f"stopped while it ran{why}"
     if record.state == "failed" and not record.retryable:
         return JobState.FAILED, _why(record)
     if fruitless < most:
