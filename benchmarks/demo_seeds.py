@@ -1,6 +1,7 @@
 """Does the demo's gain hold? Trains its teacher, baseline and BCKD student over many seeds, without the service.
 
-Usage: python -m benchmarks.demo_seeds --seeds 5 [--first 0] [--out runs/demo-seeds] [--set bckd.warmup=0 ...]
+Usage: python -m benchmarks.demo_seeds --seeds 5 [--first 0] [--out runs/demo-seeds]
+    [--set bckd.methods.0.warmup=0 --set baseline.schedule.steps=1340 ...]
 Prints one line for each run and the paired difference with its 95 % interval. The seeds are the demo's own (0, 1, ...);
 use --first to look at fresh ones.
 """

@@ -15,18 +15,15 @@ Need = Literal["scores", "boxes", "distributions", "features", "head"]
 class Method:
     """Base class. A method reads `DenseOutputs` and the student's label assignment, and nothing else of a model.
 
-    `needs` names what it reads, for both models. `loss` returns unweighted-by-schedule terms by
-    name; the task multiplies them by the method's weight and warm-up and adds them up.
+    `needs` names what it reads of both models' outputs. It has no default: a method that forgot it would be given
+    kept teacher outputs that lack what it reads. `loss` returns terms by name, before the schedule's weight; the task
+    multiplies them by the method's weight and warm-up and adds them up.
     """
 
-    needs: frozenset[Need] = frozenset()
+    needs: frozenset[Need]
 
     def __init__(self, spec: Any):
         self.spec = spec
-
-    @property
-    def name(self) -> str:
-        return str(self.spec.type)
 
     def loss(self, student: DenseOutputs, teacher: DenseOutputs, assigned: Assignment) -> dict[str, Tensor]:
         """Loss terms as scalars, fp32, already divided. Teacher outputs carry no gradient."""
