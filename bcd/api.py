@@ -82,12 +82,14 @@ def run_job(
         sink.log(f"{part}: {len(dataset)} images, {len(dataset.class_names)} classes")
 
     student = _student(spec, splits.train.class_names).to(device)
-    teacher, methods = _teacher(spec, teacher_path, student, device), [build_method(m) for m in spec.methods]
+    teacher = _teacher(spec, teacher_path, student, device)
+    methods = [] if teacher is None else [build_method(m, student, teacher.model).to(device) for m in spec.methods]
     task = DetectionTask(student, teacher, methods)
     trainer = Trainer(
         student,
         task,
         spec.schedule,
+        extra=torch.nn.ModuleList(methods),
         device=device,
         digest=spec.digest(without=("name", "resources", "evaluation")),
         folder=workdir / "checkpoints",
@@ -188,6 +190,6 @@ def _teacher(spec: JobSpec, path: Path | None, student: Detector, device: torch.
             )
         path = Path(spec.teacher.path)
     try:
-        return Teacher(load_detector(path), student, device)
+        return Teacher(load_detector(path), student, device, spec.teacher.classes)
     except (DetectorFileError, TeacherError) as error:
         raise JobError("bad-teacher", str(error)) from None

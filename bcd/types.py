@@ -1,7 +1,8 @@
 """The few types that the rooms of bcd hand to each other.
 
 Shape legend, used as a suffix of tensor names everywhere in `bcd`:
-B images, L pyramid levels, A sites (all levels, flat), C classes, G padded ground truths, K candidates, R bins.
+B images, L pyramid levels, A sites (all levels, flat), C classes, M classes that teacher and student share,
+G padded ground truths, K candidates, R bins.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ class SiteGrid:
     """The static places at which a dense detector predicts, all levels on one flat axis.
 
     `levels` are the slices of the site axis, level by level; strides and centres are in pixels of the padded input.
+    `shapes` are (height, width) of each level's map in locations. A location holds `anchors` sites, next to each other
+    on the site axis: 1 for GFL, ATSS and FCOS, 9 for RetinaNet. `prior_A4` are the sites' prior boxes, xyxy in pixels.
     """
 
     level_A: Tensor
@@ -24,9 +27,21 @@ class SiteGrid:
     prior_A4: Tensor
     levels: tuple[slice, ...]
     strides: tuple[int, ...]
+    shapes: tuple[tuple[int, int], ...]
+    anchors: int = 1
 
     def __len__(self) -> int:
         return int(self.level_A.shape[0])
+
+
+@dataclass(frozen=True)
+class HeadTrace:
+    """Maps inside the two head towers, level by level (B, channels, H, W): what block `depth` gives before its
+    activation (after its norm). Depth 0 is the pyramid itself; depth n has passed n blocks."""
+
+    cls: tuple[Tensor, ...]
+    reg: tuple[Tensor, ...]
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,9 @@ class DenseOutputs:
     """Everything that anything may read from a detector: raw class logits and decoded boxes at every site.
 
     `boxes_BA4` is xyxy in pixels; `dist_BA4R` are raw logits over box-distance bins (None where a head has none);
-    `features` are the pyramid maps (B, channels, H, W), finest first.
+    `centerness_BA` are raw logits; `features` are the pyramid maps (B, channels, H, W), finest first. `trace` is there
+    when `forward` was asked for it. `known_BA` is False at sites whose values were not kept (cached teachers); None:
+    all are known.
     """
 
     logits_BAC: Tensor
@@ -43,6 +60,8 @@ class DenseOutputs:
     centerness_BA: Tensor | None
     features: tuple[Tensor, ...]
     grid: SiteGrid
+    trace: HeadTrace | None = None
+    known_BA: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -51,15 +70,20 @@ class Targets:
 
     `boxes_BG4` xyxy in pixels; `labels_BG` class indices; `valid_BG` False marks padding;
     `sizes_B2` is (height, width) of each image's content inside the padded input: sites beyond it take no part.
+    `labelled_B` is the weight of each image in the task loss: 1, or 0 for an image without labels, which is only
+    distilled (None: all 1). `distill_B` is each image's weight in distillation (None: all 1).
     """
 
     boxes_BG4: Tensor
     labels_BG: Tensor
     valid_BG: Tensor
     sizes_B2: Tensor
+    labelled_B: Tensor | None = None
+    distill_B: Tensor | None = None
 
     def to(self, device: object) -> Targets:
-        return Targets(*(t.to(device) for t in (self.boxes_BG4, self.labels_BG, self.valid_BG, self.sizes_B2)))  # type: ignore[call-overload]
+        parts = (self.boxes_BG4, self.labels_BG, self.valid_BG, self.sizes_B2, self.labelled_B, self.distill_B)
+        return Targets(*(None if t is None else t.to(device, non_blocking=True) for t in parts))  # type: ignore[call-overload,arg-type]
 
 
 @dataclass(frozen=True)

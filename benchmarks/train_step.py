@@ -15,6 +15,7 @@ import torch
 import bcd
 from bcd.engine.optim import build_optimizer
 from bcd.engine.task import DetectionTask
+from bcd.methods import Step
 from bcd.methods.bckd import Bckd
 from bcd.methods.teacher import Teacher
 from bcd.models.detector import Detector
@@ -48,11 +49,11 @@ def train_steps(device: torch.device, repeats: int, *, bf16: bool) -> None:
     truth = targets(2, 256, 320, device)
     for name, teacher in (("plain", None), ("R18 <- R18", "resnet18"), ("R18 <- R101", "resnet101")):
         student = published("resnet18").to(device).train()
-        optimizer = build_optimizer(student, SgdSpec(type="sgd"))
+        optimizer = build_optimizer([student], SgdSpec(type="sgd"))
         task = DetectionTask(
             student,
             Teacher(published(teacher), student, device) if teacher else None,
-            [Bckd(BckdMethod(type="bckd"))] if teacher else [],
+            [Bckd(BckdMethod(type="bckd"), student, student)] if teacher else [],
         )
 
         def step(task: DetectionTask = task, optimizer: torch.optim.Optimizer = optimizer) -> None:
@@ -88,14 +89,14 @@ def losses(device: torch.device, repeats: int) -> None:
     student = [t.requires_grad_() for t in raw(1.0)]
     with torch.no_grad():
         teacher = outputs(*raw(1.5))
-    method = Bckd(BckdMethod(type="bckd"))
+    method = Bckd(BckdMethod(type="bckd"), model, model)
 
     def run(distil: bool) -> None:
         out = outputs(*student)
         assigned = model.assign(out, truth)
         terms = list(model.task_loss(out, truth, assigned).values())
         if distil:
-            terms += method.loss(out, teacher, assigned).values()
+            terms += method(Step.of(out, teacher, assigned, truth)).values()
         torch.stack(terms).sum().backward()
         for leaf in student:
             leaf.grad = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -10,9 +11,9 @@ from torch import nn
 from bcd.spec import AdamWSpec, CosineSpec, ScheduleSpec, SgdSpec
 
 
-def build_optimizer(model: nn.Module, spec: AdamWSpec | SgdSpec) -> torch.optim.Optimizer:
-    """The optimizer over the model's trainable parameters; AdamW decays only weights of two and more dimensions."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
+def build_optimizer(models: Sequence[nn.Module], spec: AdamWSpec | SgdSpec) -> torch.optim.Optimizer:
+    """The optimizer over the models' trainable parameters; AdamW decays only weights of two and more dimensions."""
+    trainable = [p for model in models for p in model.parameters() if p.requires_grad]
     if isinstance(spec, SgdSpec):
         return torch.optim.SGD(trainable, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)
     groups = [

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bcd.methods import Method
+from bcd.methods import Method, Step
 from bcd.methods.teacher import Teacher
 from bcd.methods.teacher_cache import CachedTeacher
 from bcd.models.detector import Detector
@@ -34,15 +34,25 @@ class DetectionTask:
     ) -> dict[str, Tensor]:
         """Loss terms of uint8 images. `progress` in [0, 1) is how much of the run is done, for warm-ups."""
         student = self.student
+        trace = max((method.trace for method in self.methods if method.trace is not None), default=None)
         with autocast:
-            out = student(student.normalize(images_B3HW))
+            out = student(student.normalize(images_B3HW), trace)
         assigned = student.assign(out, targets)
         terms = student.task_loss(out, targets, assigned)
         active = [(method, factor) for method in self.methods if (factor := warmup_factor(method, progress)) > 0]
-        if active and self.teacher is not None:
-            teacher_out = self.teacher(images_B3HW, autocast, image_ids)
+        teacher = self.teacher
+        if active and teacher is not None:
+            teacher_out = teacher(images_B3HW, autocast, image_ids, trace)
+            step = Step.of(
+                out,
+                teacher_out,
+                assigned,
+                targets,
+                teacher.classes,
+                lambda maps: teacher.head(maps, teacher_out, autocast),
+            )
             for method, factor in active:
-                for name, value in method.loss(out, teacher_out, assigned).items():
+                for name, value in method(step).items():
                     # A spec may list a method twice, with other settings.
                     terms[name] = terms[name] + factor * value if name in terms else factor * value
         terms["loss"] = torch.stack(list(terms.values())).sum()

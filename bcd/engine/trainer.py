@@ -37,8 +37,9 @@ Task = Callable[[Tensor, Targets, float, AbstractContextManager[Any], tuple[int,
 class Trainer:
     """Trains `model` through `task` for `schedule.steps` optimizer steps.
 
-    `step` counts finished steps. Batches, augmentation and learning rate are pure functions of the step, so that model,
-    average and optimizer are the whole state of a run.
+    `extra` holds further modules that are trained along and kept in checkpoints, but are no part of the model (a
+    method's projections). `step` counts finished steps. Batches, augmentation and learning rate are pure functions of
+    the step, so that model, extra modules, average and optimizer are the whole state of a run.
     """
 
     def __init__(
@@ -50,9 +51,11 @@ class Trainer:
         device: torch.device,
         digest: str,
         folder: Path,
+        extra: nn.Module | None = None,
     ):
         self.model, self.task, self.schedule, self.device = model, task, schedule, device
-        self.optimizer = build_optimizer(model, schedule.optimizer)
+        self.extra = extra if extra is not None else nn.Module()
+        self.optimizer = build_optimizer([model, self.extra], schedule.optimizer)
         self.ema = Ema(model, schedule.ema) if schedule.ema > 0 else None
         self.step, self._digest, self._folder = 0, digest, folder
         bf16 = schedule.precision == "bf16" or (schedule.precision == "auto" and device.type == "cuda")
@@ -136,6 +139,7 @@ class Trainer:
             "digest": self._digest,
             "step": self.step,
             "model": self.model.state_dict(),
+            "extra": self.extra.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.model.state_dict() if self.ema else None,
             "ema_updates": self.ema.updates if self.ema else 0,
@@ -156,6 +160,7 @@ class Trainer:
                 warn(f"checkpoint passed over: {error}")
                 continue
             self.model.load_state_dict(state["model"])
+            self.extra.load_state_dict(state["extra"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.ema:
                 self.ema.model.load_state_dict(state["ema"])

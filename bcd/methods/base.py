@@ -2,29 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from bcd.models.detector import Assignment
-from bcd.types import DenseOutputs
+from bcd.methods.match import ClassMap, Matched, match
+from bcd.models.detector import Assignment, Detector
+from bcd.types import DenseOutputs, HeadTrace, Targets
 
-Need = Literal["scores", "boxes", "distributions", "features", "head"]
+Need = Literal["scores", "boxes", "distributions", "centerness", "features", "head"]
 
 
-class Method:
-    """Base class. A method reads `DenseOutputs` and the student's label assignment, and nothing else of a model.
+SAME_CLASSES = ClassMap(None, None)
+
+
+def no_head(trace: HeadTrace) -> DenseOutputs:
+    raise NotImplementedError("there is no teacher's head to go on with")
+
+
+@dataclass(frozen=True)
+class Step:
+    """All that a method may read of one training step. Nothing of the teacher carries gradient.
+
+    `teacher` are the teacher's own outputs, with its own sites and classes; `matched` holds both models' scores and
+    boxes at the student's sites, for the classes that they share. `assigned` and `targets` are the student's.
+    `teacher_head` lets the teacher's head go on from maps inside the towers; gradient flows into the maps.
+    """
+
+    student: DenseOutputs
+    teacher: DenseOutputs
+    matched: Matched
+    assigned: Assignment
+    targets: Targets
+    teacher_head: Callable[[HeadTrace], DenseOutputs]
+
+    @classmethod
+    def of(
+        cls,
+        student: DenseOutputs,
+        teacher: DenseOutputs,
+        assigned: Assignment,
+        targets: Targets,
+        classes: ClassMap = SAME_CLASSES,
+        teacher_head: Callable[[HeadTrace], DenseOutputs] = no_head,
+    ) -> Step:
+        """A step from both models' outputs. Raises `MatchError` when they cannot be compared."""
+        return cls(student, teacher, match(student, teacher, classes, assigned), assigned, targets, teacher_head)
+
+
+class Method(nn.Module):
+    """Base class. A method reads a `Step` and nothing else of a model.
 
     `needs` names what it reads of both models' outputs. It has no default: a method that forgot it would be given
-    kept teacher outputs that lack what it reads. `loss` returns terms by name, before the schedule's weight; the task
-    multiplies them by the method's weight and warm-up and adds them up.
+    kept teacher outputs that lack what it reads. `trace` is the depth of the towers' maps that it reads, if any.
+
+    A method may hold parameters of its own (projections, say): they are trained with the student, kept in checkpoints,
+    and are never part of the student's file. They must be drawn without touching torch's global generator, so that a
+    student starts from the same weights whatever method it gets: use `own_generator`.
+
+    `forward` returns terms by name, before the spec's weight; the task multiplies them by the method's weight and
+    warm-up and adds them up. A term's name begins with the method's type.
     """
 
     needs: frozenset[Need]
+    trace: int | None = None
 
-    def __init__(self, spec: Any):
+    def __init__(self, spec: Any, student: Detector, teacher: Detector):
+        super().__init__()
         self.spec = spec
 
-    def loss(self, student: DenseOutputs, teacher: DenseOutputs, assigned: Assignment) -> dict[str, Tensor]:
-        """Loss terms as scalars, fp32, already divided. Teacher outputs carry no gradient."""
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """Loss terms as scalars, fp32, already divided."""
         raise NotImplementedError

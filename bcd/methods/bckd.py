@@ -10,8 +10,7 @@ from torch import Tensor
 
 from bcd.losses import binary_distillation_sum, iou_localization_distillation
 from bcd.losses.reduce import divide
-from bcd.methods.base import Method
-from bcd.models.detector import Assignment
+from bcd.methods.base import Method, Step
 from bcd.spec import BckdMethod
 from bcd.types import DenseOutputs
 
@@ -22,27 +21,29 @@ class Bckd(Method):
     needs = frozenset({"scores", "boxes"})
     spec: BckdMethod
 
-    def loss(self, student: DenseOutputs, teacher: DenseOutputs, assigned: Assignment) -> dict[str, Tensor]:
-        weight_BA = assigned.site_weight_BA
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        pair, divisor = step.matched, step.assigned.distill_divisor
+        weight_BA = pair.weight_BA
         if self.spec.level_gate:
-            weight_BA = weight_BA * level_gate(student, assigned.positive_BA)
+            weight_BA = weight_BA * level_gate(step.student, step.assigned.positive_BA)
+        ranked = self.spec.scores == "ranked"
         cls_sum, gap_N = binary_distillation_sum(
-            student.logits_BAC.float().flatten(0, 1),
-            teacher.logits_BAC.float().flatten(0, 1),
+            (pair.student_ranked_BAM if ranked else pair.student_logits_BAM).flatten(0, 1),
+            (pair.teacher_ranked_BAM if ranked else pair.teacher_logits_BAM).flatten(0, 1),
             weight_BA.flatten(),
             self.spec.beta,
         )
         # Boxes in units of their level's stride, as the official code measures them.
-        stride_A1 = student.grid.stride_A[:, None]
+        stride_A1 = step.student.grid.stride_A[:, None]
         loc = iou_localization_distillation(
-            (student.boxes_BA4.float() / stride_A1).flatten(0, 1),
-            (teacher.boxes_BA4.float() / stride_A1).flatten(0, 1),
+            (pair.student_boxes_BA4 / stride_A1).flatten(0, 1),
+            (pair.teacher_boxes_BA4 / stride_A1).flatten(0, 1),
             gap_N * weight_BA.flatten(),
-            assigned.positives,
+            divisor,
             kind=self.spec.iou,
         )
         return {
-            "bckd_cls": self.spec.cls_weight * divide(cls_sum, assigned.positives, 1),
+            "bckd_cls": self.spec.cls_weight * divide(cls_sum, divisor, 1),
             "bckd_loc": self.spec.loc_weight * loc,
         }
 

@@ -16,11 +16,12 @@ from torch import Tensor
 from bcd.data import Dataset, eval_batches
 from bcd.data.loader import padded_size
 from bcd.data.transforms import is_identity
-from bcd.methods.base import Method
+from bcd.methods.base import Method, no_head
+from bcd.methods.match import ClassMap
 from bcd.methods.teacher import Teacher
 from bcd.models.detector import Detector
 from bcd.spec import JobSpec
-from bcd.types import DenseOutputs, SiteGrid
+from bcd.types import DenseOutputs, HeadTrace, SiteGrid
 
 MOST_BYTES = 1 << 30
 KEPT = frozenset({"scores", "boxes"})
@@ -30,7 +31,8 @@ _BATCH = 16
 class CachedTeacher:
     """Takes the place of a `Teacher`: looks outputs up by image id. It holds scores and boxes, fp32, nothing else."""
 
-    def __init__(self, logits_NAC: Tensor, boxes_NA4: Tensor, grid: SiteGrid, rows: dict[int, int]):
+    def __init__(self, classes: ClassMap, logits_NAC: Tensor, boxes_NA4: Tensor, grid: SiteGrid, rows: dict[int, int]):
+        self.classes = classes
         self._logits_NAC, self._boxes_NA4, self._grid, self._rows = logits_NAC, boxes_NA4, grid, rows
 
     @property
@@ -38,10 +40,17 @@ class CachedTeacher:
         return 4 * (self._logits_NAC.numel() + self._boxes_NA4.numel())
 
     def __call__(
-        self, images_B3HW: Tensor, autocast: AbstractContextManager[Any], image_ids: tuple[int, ...]
+        self,
+        images_B3HW: Tensor,
+        autocast: AbstractContextManager[Any],
+        image_ids: tuple[int, ...] = (),
+        trace: int | None = None,
     ) -> DenseOutputs:
         rows = torch.tensor([self._rows[i] for i in image_ids], device=self._logits_NAC.device)
         return DenseOutputs(self._logits_NAC[rows], self._boxes_NA4[rows], None, None, (), self._grid)
+
+    def head(self, trace: HeadTrace, outputs: DenseOutputs, autocast: AbstractContextManager[Any]) -> DenseOutputs:
+        return no_head(trace)  # worth_caching() keeps methods that would need it away
 
 
 def worth_caching(spec: JobSpec, dataset: Dataset, methods: list[Method], student: Detector) -> bool:
@@ -79,4 +88,4 @@ def cache_outputs(
     assert logits is not None
     assert boxes is not None
     assert grid is not None
-    return CachedTeacher(logits, boxes, grid, rows)
+    return CachedTeacher(teacher.classes, logits, boxes, grid, rows)

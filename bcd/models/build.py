@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bcd.models.backbones import BACKBONES
 from bcd.models.detector import Detector, DetectorInfo
 from bcd.models.gfl import GFL
 
-DETECTORS: dict[str, type[GFL]] = {"gfl": GFL}
+DETECTORS: dict[str, Callable[..., Detector]] = {"gfl": GFL}
 
 
 def build_detector(

@@ -8,8 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bcd.distributed import mean_over_processes
+from bcd.models.backbones import Backbone
+from bcd.models.fpn import FPN
+from bcd.models.heads import Head, HeadMaps
 from bcd.models.postprocess import PostprocessOptions, postprocess
-from bcd.types import DenseOutputs, Detections, Targets
+from bcd.types import DenseOutputs, Detections, HeadTrace, Targets
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -30,8 +34,11 @@ class DetectorInfo:
 class Assignment:
     """Which site learns which box. `label_BA` is C for background; `box_BA4` is only meaningful at positives.
 
-    `site_weight_BA` is 0 at sites in the padding, else 1. `positives` is N+: the sum over images of
-    max(number of positives, 1), a scalar tensor that is at least 1.
+    `site_weight_BA` is 0 at sites in the padding, else 1 (times the image's `distill_B`): the sites of distillation.
+    `positives` is N+, the divisor of the task loss, a scalar tensor of at least 1. `task_weight_BA` is the weight of
+    a site in the task loss: `site_weight_BA` without sites that the assigner ignores and without unlabelled images
+    (None: the same as `site_weight_BA`). `divisor` is the divisor of distillation losses: N+ as if the unlabelled
+    images held as many positives as the labelled ones (None: `positives`).
     """
 
     label_BA: Tensor
@@ -39,12 +46,29 @@ class Assignment:
     positive_BA: Tensor
     site_weight_BA: Tensor
     positives: Tensor
+    task_weight_BA: Tensor | None = None
+    divisor: Tensor | None = None
+
+    @property
+    def task_weight(self) -> Tensor:
+        return self.site_weight_BA if self.task_weight_BA is None else self.task_weight_BA
+
+    @property
+    def distill_divisor(self) -> Tensor:
+        return self.positives if self.divisor is None else self.divisor
 
 
 class Detector(nn.Module):
-    """Base class. Subclasses set `info` and implement `forward`, `assign` and `task_loss`."""
+    """Base class: backbone, pyramid, head. `bcd.build_detector` makes them.
+
+    Subclasses implement `decode`, `assign` and `task_loss`. `info` is set by whoever builds one.
+    """
 
     info: DetectorInfo
+
+    def __init__(self, backbone: Backbone, fpn: FPN, head: Head, strides: tuple[int, ...]):
+        super().__init__()
+        self.backbone, self.fpn, self.head, self.strides = backbone, fpn, head, strides
 
     @property
     def num_classes(self) -> int:
@@ -57,13 +81,80 @@ class Detector(nn.Module):
         )
         return (images_B3HW.float() - mean) / std
 
+    def forward(self, images_B3HW: Tensor, trace: int | None = None) -> DenseOutputs:
+        """Normalised images (B, 3, H, W), of any height and width, to raw outputs.
+
+        Boxes and distributions are fp32, also under autocast: bf16 would move a box by pixels. `trace` asks for the
+        towers' maps at that depth (see `HeadTrace`).
+        """
+        features = self.fpn(self.backbone(images_B3HW))
+        return self.decode(self.head(features, trace), features)
+
+    def continue_from(self, trace: HeadTrace, outputs: DenseOutputs) -> DenseOutputs:
+        """Raw outputs when this detector's head goes on from maps inside the towers (of another detector, say).
+
+        `outputs` are outputs of this detector for the same images, for grid and features. Gradients flow into `trace`.
+        """
+        return self.decode(self.head.continue_from(trace), outputs.features)
+
+    def decode(self, maps: HeadMaps, features: tuple[Tensor, ...]) -> DenseOutputs:
+        """The maps of the head's prediction layers as raw outputs with absolute boxes."""
+        raise NotImplementedError
+
     def assign(self, outputs: DenseOutputs, targets: Targets) -> Assignment:
+        """Which site learns which box. No host synchronisation."""
         raise NotImplementedError
 
     def task_loss(self, outputs: DenseOutputs, targets: Targets, assigned: Assignment) -> dict[str, Tensor]:
+        """Supervised loss terms by name, weighted and divided, as fp32 scalars. No host synchronisation."""
         raise NotImplementedError
 
     @torch.inference_mode()
     def predict(self, images_B3HW: Tensor, sizes_B2: Tensor, options: PostprocessOptions) -> list[Detections]:
         """Detections of normalised images, in pixels of the input; boxes are clipped to each image's content."""
         return postprocess(self(images_B3HW), sizes_B2, options)
+
+
+def make_assignment(
+    targets: Targets,
+    box_BA: Tensor,
+    positive_BA: Tensor,
+    inside_BA: Tensor,
+    num_classes: int,
+    *,
+    ignored_BA: Tensor | None = None,
+    count_empty_images: bool = True,
+) -> Assignment:
+    """The `Assignment` of an assigner's decision: box index (B, A) and positive (B, A).
+
+    Args:
+        inside_BA: sites inside the image's content.
+        ignored_BA: sites that take no part in the task loss (max-IoU's band between background and positive).
+        count_empty_images: N+ counts an image without positives as 1 (ATSS, GFL, RetinaNet in MMDetection); FCOS
+            counts the batch as a whole.
+    """
+    if targets.labels_BG.shape[1] == 0:
+        label_BA = torch.full_like(box_BA, num_classes)
+        box_BA4 = targets.boxes_BG4.new_zeros(*box_BA.shape, 4)
+    else:
+        label_BA = torch.where(positive_BA, targets.labels_BG.gather(1, box_BA), num_classes)
+        box_BA4 = targets.boxes_BG4.gather(1, box_BA[..., None].expand(-1, -1, 4))
+    site_weight_BA = inside_BA.float()
+    if targets.distill_B is not None:
+        site_weight_BA = site_weight_BA * targets.distill_B[:, None]
+    task_weight_BA = divisor = None
+    if ignored_BA is not None or targets.labelled_B is not None or targets.distill_B is not None:
+        task_weight_BA = inside_BA.float()
+        if ignored_BA is not None:
+            task_weight_BA = task_weight_BA * ~ignored_BA
+        if targets.labelled_B is not None:
+            task_weight_BA = task_weight_BA * targets.labelled_B[:, None]
+    count_B = positive_BA.sum(1).float()
+    if count_empty_images:
+        count_B = count_B.clamp(min=1)
+    if targets.labelled_B is not None:
+        count_B = count_B * targets.labelled_B
+        share = targets.labelled_B.sum().clamp(min=1) / len(count_B)
+        divisor = mean_over_processes(count_B.sum() / share).clamp(min=1)
+    positives = mean_over_processes(count_B.sum()).clamp(min=1)
+    return Assignment(label_BA, box_BA4, positive_BA, site_weight_BA, positives, task_weight_BA, divisor)

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from bcd import boxes as B
 from bcd.assign.atss import TOPK, assign_atss, sites_inside
+from bcd.distributed import mean_over_processes
 from bcd.losses import distribution_focal, giou_loss, quality_focal
 from bcd.models.backbones import Backbone
-from bcd.models.detector import Assignment, Detector
+from bcd.models.detector import Assignment, Detector, make_assignment
 from bcd.models.fpn import FPN
-from bcd.models.heads import PRIOR_PROBABILITY, Scale, flatten_sites, prediction, tower
-from bcd.models.sites import site_grid
+from bcd.models.heads import PRIOR_PROBABILITY, Head, HeadMaps, Scale, flatten_sites, map_shapes, prediction
+from bcd.models.sites import Priors, site_grid
 from bcd.types import DenseOutputs, Targets
 
 
@@ -37,27 +38,17 @@ class GFLLoss:
         return cls(quality_offset=2e-4, min_divisor=0.0, divisor_offset=1e-6)
 
 
-class GFLHead(nn.Module):
+class GFLHead(Head):
     """Two towers and two prediction layers, shared by all levels."""
 
     def __init__(self, channels: int, stacked_convs: int, num_classes: int, reg_max: int, levels: int):
-        super().__init__()
-        self.cls_tower, self.reg_tower = tower(channels, stacked_convs), tower(channels, stacked_convs)
+        super().__init__(channels, stacked_convs)
         self.cls = prediction(channels, num_classes, PRIOR_PROBABILITY)
         self.reg = prediction(channels, 4 * (reg_max + 1))
         self.scales = nn.ModuleList(Scale() for _ in range(levels))
 
-    def forward(self, features: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
-        cls_maps, reg_maps = [], []
-        for feature, scale in zip(features, self.scales, strict=True):
-            cls_feature = reg_feature = feature
-            for block in self.cls_tower:
-                cls_feature = block(cls_feature)
-            for block in self.reg_tower:
-                reg_feature = block(reg_feature)
-            cls_maps.append(self.cls(cls_feature))
-            reg_maps.append(scale(self.reg(reg_feature)).float())
-        return cls_maps, reg_maps
+    def predict(self, cls: Tensor, reg: Tensor, level: int) -> tuple[Tensor, Tensor, None]:
+        return self.cls(cls), self.scales[level](self.reg(reg)).float(), None
 
 
 class GFL(Detector):
@@ -75,49 +66,33 @@ class GFL(Detector):
         prior_scale: float = 8.0,
         loss: GFLLoss | None = None,
     ):
-        super().__init__()
-        self.backbone = backbone
-        self.fpn = FPN(backbone.channels, fpn_channels, len(strides))
-        self.head = GFLHead(fpn_channels, stacked_convs, num_classes, reg_max, len(strides))
-        self.strides, self.reg_max, self.prior_scale = strides, reg_max, prior_scale
+        super().__init__(
+            backbone,
+            FPN(backbone.channels, fpn_channels, len(strides)),
+            GFLHead(fpn_channels, stacked_convs, num_classes, reg_max, len(strides)),
+            strides,
+        )
+        self.reg_max, self.priors = reg_max, Priors.square(prior_scale)
         self.loss = loss or GFLLoss()
         self.bins_R: Tensor
         self.register_buffer("bins_R", torch.arange(reg_max + 1, dtype=torch.float32), persistent=False)
 
-    def forward(self, images_B3HW: Tensor) -> DenseOutputs:
-        """Normalised images (B, 3, H, W), of any height and width, to raw outputs.
-
-        Boxes and distributions are fp32, also under autocast: bf16 would move a box by pixels.
-        """
-        features = self.fpn(self.backbone(images_B3HW))
-        cls_maps, reg_maps = self.head(features)
-        shapes = [(m.shape[-2], m.shape[-1]) for m in cls_maps]
-        grid = site_grid(shapes, self.strides, images_B3HW.device, self.prior_scale)
-        logits_BAC = flatten_sites(cls_maps, cls_maps[0].shape[1])
-        dist_BA4R = flatten_sites(reg_maps, reg_maps[0].shape[1])
+    def decode(self, maps: HeadMaps, features: tuple[Tensor, ...]) -> DenseOutputs:
+        device = maps.reg[0].device
+        grid = site_grid(map_shapes(maps.cls), self.strides, device, self.priors)
+        logits_BAC = flatten_sites(maps.cls, maps.cls[0].shape[1])
+        dist_BA4R = flatten_sites(maps.reg, maps.reg[0].shape[1])
         dist_BA4R = dist_BA4R.view(*dist_BA4R.shape[:2], 4, self.reg_max + 1)
         # Expected distance in units of the stride (equation 4). Autocast would do this product in bf16.
-        with torch.autocast(images_B3HW.device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False):
             distance_BA4 = dist_BA4R.softmax(dim=-1) @ self.bins_R.float()
         boxes_BA4 = B.from_distances(grid.centre_A2, distance_BA4 * grid.stride_A[:, None])
-        return DenseOutputs(logits_BAC, boxes_BA4, dist_BA4R, None, features, grid)
+        return DenseOutputs(logits_BAC, boxes_BA4, dist_BA4R, None, features, grid, maps.trace)
 
     def assign(self, outputs: DenseOutputs, targets: Targets) -> Assignment:
-        grid = outputs.grid
-        box_BA, positive_BA = assign_atss(grid, targets)
-        if targets.labels_BG.shape[1] == 0:
-            label_BA = torch.full_like(box_BA, self.num_classes)
-            box_BA4 = grid.prior_A4.expand(len(box_BA), -1, -1)
-        else:
-            label_BA = torch.where(positive_BA, targets.labels_BG.gather(1, box_BA), self.num_classes)
-            box_BA4 = targets.boxes_BG4.gather(1, box_BA[..., None].expand(-1, -1, 4))
-        return Assignment(
-            label_BA=label_BA,
-            box_BA4=box_BA4,
-            positive_BA=positive_BA,
-            site_weight_BA=sites_inside(grid, targets.sizes_B2).float(),
-            positives=positive_BA.sum(1).clamp(min=1).sum().float(),
-        )
+        box_BA, positive_BA = assign_atss(outputs.grid, targets)
+        inside_BA = sites_inside(outputs.grid, targets.sizes_B2)
+        return make_assignment(targets, box_BA, positive_BA, inside_BA, self.num_classes)
 
     def task_loss(self, outputs: DenseOutputs, targets: Targets, assigned: Assignment) -> dict[str, Tensor]:
         """Quality focal, GIoU and distribution focal losses (equations 5 and 6), weighted and divided, as scalars.
@@ -142,7 +117,7 @@ class GFL(Detector):
         quality_BA = torch.zeros_like(assigned.site_weight_BA).scatter(1, order_BK, quality_BK)
 
         weight_BK = (pick(logits_BAC.detach()).amax(-1).sigmoid() + options.quality_offset) * mask_BK
-        divisor = weight_BK.sum().clamp(min=options.min_divisor) + options.divisor_offset
+        divisor = mean_over_processes(weight_BK.sum()).clamp(min=options.min_divisor) + options.divisor_offset
         distance_BK4 = B.to_distances(centre_BK2, target_BK4).clamp(0, self.reg_max - 0.1)
         assert outputs.dist_BA4R is not None
         dfl_BK4 = distribution_focal(pick(outputs.dist_BA4R).float(), distance_BK4)
@@ -150,7 +125,7 @@ class GFL(Detector):
             logits_BAC.flatten(0, 1),
             assigned.label_BA.flatten(),
             quality_BA.flatten(),
-            assigned.site_weight_BA.flatten(),
+            assigned.task_weight.flatten(),
         )
         return {
             "qfl": qfl / assigned.positives,

@@ -1,36 +1,44 @@
-"""Parts that dense heads share: convolution towers and the learnable scale of each level."""
+"""Parts that dense heads share: convolution towers, prediction layers and the learnable scale of each level."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from bcd.models.norms import group_norm
+from bcd.types import HeadTrace
 
 # Initial score of every class, so that the first steps are not drowned in background (focal loss paper, 4.1).
 PRIOR_PROBABILITY = 0.01
 
 
 class ConvNorm(nn.Module):
-    """3x3 convolution without bias, GroupNorm, ReLU."""
+    """3x3 convolution, GroupNorm (then without bias) or none (then with bias), ReLU."""
 
-    def __init__(self, inside: int, outside: int):
+    def __init__(self, inside: int, outside: int, norm: bool = True):
         super().__init__()
-        self.conv = nn.Conv2d(inside, outside, 3, padding=1, bias=False)
-        self.gn = group_norm(outside, most=32)  # 32 as published
+        self.conv = nn.Conv2d(inside, outside, 3, padding=1, bias=not norm)
+        self.gn = group_norm(outside, most=32) if norm else None  # 32 as published
         self.relu = nn.ReLU(inplace=True)
         nn.init.normal_(self.conv.weight, std=0.01)
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
+
+    def before_activation(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(x)
+        return out if self.gn is None else self.gn(out)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.relu(self.gn(self.conv(x)))
+        out: Tensor = self.relu(self.before_activation(x))
         return out
 
 
-def tower(channels: int, depth: int) -> nn.ModuleList:
+def tower(channels: int, depth: int, norm: bool = True) -> nn.ModuleList:
     """`depth` ConvNorm blocks."""
-    return nn.ModuleList(ConvNorm(channels, channels) for _ in range(depth))
+    return nn.ModuleList(ConvNorm(channels, channels, norm) for _ in range(depth))
 
 
 class Scale(nn.Module):
@@ -53,6 +61,84 @@ def prediction(inside: int, outside: int, prior: float | None = None) -> nn.Conv
     return conv
 
 
+@dataclass(frozen=True)
+class HeadMaps:
+    """What a head's prediction layers give, level by level (B, channels, H, W): class logits, box numbers (fp32, in
+    the head's own code, per-level scale applied), centerness logits where the head has them."""
+
+    cls: list[Tensor]
+    reg: list[Tensor]
+    centerness: list[Tensor] | None = None
+    trace: HeadTrace | None = None
+
+
+class Head(nn.Module):
+    """Two towers shared by all levels. Subclasses add prediction layers and implement `predict`."""
+
+    def __init__(self, channels: int, stacked_convs: int, *, norm: bool = True):
+        super().__init__()
+        self.cls_tower, self.reg_tower = (tower(channels, stacked_convs, norm) for _ in range(2))
+
+    def predict(self, cls: Tensor, reg: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Class, box and centerness maps of one level from the towers' last maps."""
+        raise NotImplementedError
+
+    def forward(self, features: tuple[Tensor, ...], trace: int | None = None) -> HeadMaps:
+        """Maps of all levels; with `trace`, also the towers' maps at that depth."""
+        if trace is None:
+            return self._predict_all(
+                [self._run(self.cls_tower, f) for f in features], [self._run(self.reg_tower, f) for f in features], None
+            )
+        kept = HeadTrace(
+            tuple(self._until(self.cls_tower, f, trace) for f in features),
+            tuple(self._until(self.reg_tower, f, trace) for f in features),
+            trace,
+        )
+        return self.continue_from(kept)
+
+    def continue_from(self, trace: HeadTrace) -> HeadMaps:
+        """Maps of all levels when the towers go on from `trace`."""
+        return self._predict_all(
+            [self._rest(self.cls_tower, m, trace.depth) for m in trace.cls],
+            [self._rest(self.reg_tower, m, trace.depth) for m in trace.reg],
+            trace,
+        )
+
+    def _predict_all(self, cls: list[Tensor], reg: list[Tensor], trace: HeadTrace | None) -> HeadMaps:
+        found = [self.predict(c, r, level) for level, (c, r) in enumerate(zip(cls, reg, strict=True))]
+        centerness = [extra for _, _, extra in found if extra is not None]
+        return HeadMaps([c for c, _, _ in found], [r for _, r, _ in found], centerness or None, trace)
+
+    @staticmethod
+    def _run(blocks: nn.ModuleList, x: Tensor) -> Tensor:
+        for block in blocks:
+            x = block(x)
+        return x
+
+    @staticmethod
+    def _until(blocks: nn.ModuleList, x: Tensor, depth: int) -> Tensor:
+        if not 0 <= depth <= len(blocks):
+            raise ValueError(f"a tower of {len(blocks)} blocks has no depth {depth}")
+        for number, block in enumerate(list(blocks)[:depth], 1):
+            assert isinstance(block, ConvNorm)
+            x = block(x) if number < depth else block.before_activation(x)
+        return x
+
+    @staticmethod
+    def _rest(blocks: nn.ModuleList, x: Tensor, depth: int) -> Tensor:
+        if depth > 0:
+            x = x.relu()
+        for block in list(blocks)[depth:]:
+            x = block(x)
+        return x
+
+
 def flatten_sites(maps: list[Tensor], width: int) -> Tensor:
-    """Maps (B, width, H, W) of all levels as (B, A, width), rows of a map in reading order."""
-    return torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1).reshape(maps[0].shape[0], -1, width)
+    """Maps (B, anchors * width, H, W) of all levels as (B, A, width): locations in reading order, their anchors next
+    to each other."""
+    return torch.cat([m.permute(0, 2, 3, 1).reshape(m.shape[0], -1, width) for m in maps], dim=1)
+
+
+def map_shapes(maps: list[Tensor]) -> list[tuple[int, int]]:
+    """(height, width) of each level's map."""
+    return [(m.shape[-2], m.shape[-1]) for m in maps]

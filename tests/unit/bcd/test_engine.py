@@ -31,10 +31,9 @@ def test_a_method_listed_twice_counts_twice():
         torch.tensor([[64.0, 64.0]]),
     )  # fmt: skip
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    method = build_method(BckdMethod(type="bckd"), student, teacher)
     one, two = (
-        DetectionTask(student, Teacher(teacher, student, CPU), [build_method(BckdMethod(type="bckd"))] * n)(
-            images, targets, 0.0, nullcontext()
-        )
+        DetectionTask(student, Teacher(teacher, student, CPU), [method] * n)(images, targets, 0.0, nullcontext())
         for n in (1, 2)
     )
     torch.testing.assert_close(two["bckd_cls"], 2 * one["bckd_cls"])

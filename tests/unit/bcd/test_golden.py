@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from bcd.methods import Step
 from bcd.methods.bckd import Bckd
 from bcd.models.detector import Detector
 from bcd.models.gfl import GFLLoss
@@ -45,7 +46,8 @@ def step(targets: Targets) -> dict:
     out.dist_BA4R.retain_grad()
     assigned = student.assign(out, targets)
     task = student.task_loss(out, targets, assigned)
-    distilled = Bckd(BckdMethod(type="bckd", level_gate=True)).loss(out, teacher_out, assigned)
+    method = Bckd(BckdMethod(type="bckd", level_gate=True), student, teacher)
+    distilled = method(Step.of(out, teacher_out, assigned, targets))
     total = sum(task.values()) + sum(distilled.values())
     total.backward()
     return {"student": student, "out": out, "assigned": assigned, "losses": {**task, **distilled}, "total": total}

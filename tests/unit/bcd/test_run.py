@@ -111,7 +111,9 @@ def test_a_teacher_with_other_classes_is_refused_before_the_first_step(tmp_path,
     other = bcd.build_detector(**tiny_spec().student.model_dump(), class_names=["cat", "dog"])
     path = bcd.models.files.save_detector(other, tmp_path / "other.safetensors")
     sink = MemorySink()
-    with pytest.raises(JobError, match=r"2 classes are not the data's 10 classes: it lacks 0, 1.*it has cat, dog"):
+    with pytest.raises(
+        JobError, match=r"teacher's 2 classes \(cat, dog\) and the data's 10 .* no name in common; give teacher.classes"
+    ):
         run_job(distilled(), workdir=tmp_path, sink=sink, teacher_path=path, data_cache=cache)
     assert not sink.values
 

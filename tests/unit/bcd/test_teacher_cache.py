@@ -70,12 +70,12 @@ def test_kept_outputs_are_those_of_the_live_teacher(cache, teacher_path):
 def test_outputs_are_kept_where_it_is_right_and_pays(cache, changes, worth):
     spec = distilled(**changes)
     data = open_data(spec.data, cache_dir=cache).train
-    assert worth_caching(spec, data, [build_method(m) for m in spec.methods], student()) is worth
+    assert worth_caching(spec, data, [build_method(m, student(), student()) for m in spec.methods], student()) is worth
 
 
 def test_a_method_that_reads_more_than_scores_and_boxes_gets_the_live_teacher(cache):
     spec = distilled()
-    method = build_method(spec.methods[0])
+    method = build_method(spec.methods[0], student(), student())
     method.needs = frozenset({"scores", "features"})
     assert not worth_caching(spec, open_data(spec.data, cache_dir=cache).train, [method], student())
 

@@ -1,0 +1,39 @@
+"""The job spec: what to train on, from which teacher, into which student, how, and how it is judged.
+
+This room owns the contract between the library, the service and the workers. It imports no torch, so that the API
+process can validate and publish it without loading a training stack. Unknown keys are refused everywhere. Each block
+of the spec has a file of its own.
+"""
+
+from bcd.spec.base import SpecError
+from bcd.spec.data import AugmentSpec, CocoData, DataSpec, DigitsData, VocData
+from bcd.spec.evaluation import EvaluationSpec
+from bcd.spec.job import JobSpec, ResourceSpec
+from bcd.spec.methods import BckdMethod, MethodSpec
+from bcd.spec.models import DetectorSpec
+from bcd.spec.parse import load_spec, parse_spec
+from bcd.spec.schedule import AdamWSpec, CosineSpec, MultiStepSpec, ScheduleSpec, SgdSpec
+from bcd.spec.teacher import TeacherSpec
+
+__all__ = [
+    "AdamWSpec",
+    "AugmentSpec",
+    "BckdMethod",
+    "CocoData",
+    "CosineSpec",
+    "DataSpec",
+    "DetectorSpec",
+    "DigitsData",
+    "EvaluationSpec",
+    "JobSpec",
+    "MethodSpec",
+    "MultiStepSpec",
+    "ResourceSpec",
+    "ScheduleSpec",
+    "SgdSpec",
+    "SpecError",
+    "TeacherSpec",
+    "VocData",
+    "load_spec",
+    "parse_spec",
+]
