@@ -25,6 +25,12 @@ class TeacherSpec(Strict):
         "where images never change (no augmentation, one size) and are seen more than once. off: run it at every step.",
     )
 
+    preflight: Literal["refuse", "warn", "off"] = Field(
+        "refuse",
+        description="Before the first step the teacher is judged on a few validation images (see `bcd doctor`). "
+        "refuse: stop a job whose teacher fails. warn: train all the same and say so. off: do not look.",
+    )
+
     @model_validator(mode="after")
     def _one(self) -> TeacherSpec:
         if (self.job is None) == (self.path is None):
