@@ -7,6 +7,7 @@ G padded ground truths, K candidates, R bins.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -19,6 +20,7 @@ class SiteGrid:
     `levels` are the slices of the site axis, level by level; strides and centres are in pixels of the padded input.
     `shapes` are (height, width) of each level's map in locations. A location holds `anchors` sites, next to each other
     on the site axis: 1 for GFL, ATSS and FCOS, 9 for RetinaNet. `prior_A4` are the sites' prior boxes, xyxy in pixels.
+    `layout` is what the sites were made from, hashable: grids of equal layout have equal sites (None: not known).
     """
 
     level_A: Tensor
@@ -29,6 +31,7 @@ class SiteGrid:
     strides: tuple[int, ...]
     shapes: tuple[tuple[int, int], ...]
     anchors: int = 1
+    layout: Hashable = None
 
     def __len__(self) -> int:
         return int(self.level_A.shape[0])
@@ -49,9 +52,9 @@ class DenseOutputs:
     """Everything that anything may read from a detector: raw class logits and decoded boxes at every site.
 
     `boxes_BA4` is xyxy in pixels; `dist_BA4R` are raw logits over box-distance bins (None where a head has none);
-    `centerness_BA` are raw logits; `features` are the pyramid maps (B, channels, H, W), finest first. `trace` is there
-    when `forward` was asked for it. `known_BA` is False at sites whose values were not kept (cached teachers); None:
-    all are known.
+    `centerness_BA` are raw logits; `features` are the pyramid maps (B, channels, H, W), finest first. `trace` holds
+    the towers' maps at the depths for which `forward` was asked. `known_BA` is False at sites whose values were not
+    kept (cached teachers); None: all are known.
     """
 
     logits_BAC: Tensor
@@ -60,8 +63,12 @@ class DenseOutputs:
     centerness_BA: Tensor | None
     features: tuple[Tensor, ...]
     grid: SiteGrid
-    trace: HeadTrace | None = None
+    trace: tuple[HeadTrace, ...] = ()
     known_BA: Tensor | None = None
+
+    def trace_at(self, depth: int) -> HeadTrace:
+        """The towers' maps at a depth for which `forward` was asked."""
+        return next(trace for trace in self.trace if trace.depth == depth)
 
 
 @dataclass(frozen=True)

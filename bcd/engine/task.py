@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bcd.methods import Method, Step
+from bcd.methods import Method, Step, trace_depths
 from bcd.methods.teacher import Teacher
 from bcd.methods.teacher_cache import CachedTeacher
 from bcd.models.detector import Detector
@@ -34,15 +34,15 @@ class DetectionTask:
     ) -> dict[str, Tensor]:
         """Loss terms of uint8 images. `progress` in [0, 1) is how much of the run is done, for warm-ups."""
         student = self.student
-        trace = max((method.trace for method in self.methods if method.trace is not None), default=None)
+        student_depths, teacher_depths = trace_depths(self.methods)
         with autocast:
-            out = student(student.normalize(images_B3HW), trace)
+            out = student(student.normalize(images_B3HW), student_depths)
         assigned = student.assign(out, targets)
         terms = student.task_loss(out, targets, assigned)
         active = [(method, factor) for method in self.methods if (factor := warmup_factor(method, progress)) > 0]
         teacher = self.teacher
         if active and teacher is not None:
-            teacher_out = teacher(images_B3HW, autocast, image_ids, trace)
+            teacher_out = teacher(images_B3HW, autocast, image_ids, teacher_depths)
             step = Step.of(
                 out,
                 teacher_out,

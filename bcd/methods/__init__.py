@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bcd.methods.base import Method, Step
+from bcd.methods.base import Method, Step, trace_depths
 from bcd.methods.bckd import Bckd
 from bcd.models.detector import Detector
 from bcd.spec import BckdMethod, MethodSpec
@@ -15,4 +15,4 @@ def build_method(spec: MethodSpec, student: Detector, teacher: Detector) -> Meth
     return METHODS[type(spec)](spec, student, teacher)
 
 
-__all__ = ["METHODS", "Method", "Step", "build_method"]
+__all__ = ["METHODS", "Method", "Step", "build_method", "trace_depths"]

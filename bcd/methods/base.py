@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,7 +56,8 @@ class Method(nn.Module):
     """Base class. A method reads a `Step` and nothing else of a model.
 
     `needs` names what it reads of both models' outputs. It has no default: a method that forgot it would be given
-    kept teacher outputs that lack what it reads. `trace` is the depth of the towers' maps that it reads, if any.
+    kept teacher outputs that lack what it reads. `trace` holds the depths in the student's and in the teacher's towers
+    at which it reads their maps, if it does.
 
     A method may hold parameters of its own (projections, say): they are trained with the student, kept in checkpoints,
     and are never part of the student's file. They must be drawn without touching torch's global generator, so that a
@@ -67,7 +68,7 @@ class Method(nn.Module):
     """
 
     needs: frozenset[Need]
-    trace: int | None = None
+    trace: tuple[int, int] | None = None
 
     def __init__(self, spec: Any, student: Detector, teacher: Detector):
         super().__init__()
@@ -76,3 +77,10 @@ class Method(nn.Module):
     def forward(self, step: Step) -> dict[str, Tensor]:
         """Loss terms as scalars, fp32, already divided."""
         raise NotImplementedError
+
+
+def trace_depths(methods: Iterable[Method]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The depths of the student's and of the teacher's towers that methods read, each once, ascending."""
+    wanted = [method.trace for method in methods if method.trace is not None]
+    student, teacher = (tuple(sorted({depths[i] for depths in wanted})) for i in range(2))
+    return student, teacher

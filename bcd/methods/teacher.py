@@ -43,7 +43,7 @@ class Teacher:
         images_B3HW: Tensor,
         autocast: AbstractContextManager[Any],
         image_ids: tuple[int, ...] = (),
-        trace: int | None = None,
+        trace: tuple[int, ...] = (),
     ) -> DenseOutputs:
         """Its own outputs for uint8 images (B, 3, H, W). The ids are for `CachedTeacher`."""
         with autocast:

@@ -44,7 +44,7 @@ class CachedTeacher:
         images_B3HW: Tensor,
         autocast: AbstractContextManager[Any],
         image_ids: tuple[int, ...] = (),
-        trace: int | None = None,
+        trace: tuple[int, ...] = (),
     ) -> DenseOutputs:
         rows = torch.tensor([self._rows[i] for i in image_ids], device=self._logits_NAC.device)
         return DenseOutputs(self._logits_NAC[rows], self._boxes_NA4[rows], None, None, (), self._grid)

@@ -81,11 +81,11 @@ class Detector(nn.Module):
         )
         return (images_B3HW.float() - mean) / std
 
-    def forward(self, images_B3HW: Tensor, trace: int | None = None) -> DenseOutputs:
+    def forward(self, images_B3HW: Tensor, trace: tuple[int, ...] = ()) -> DenseOutputs:
         """Normalised images (B, 3, H, W), of any height and width, to raw outputs.
 
         Boxes and distributions are fp32, also under autocast: bf16 would move a box by pixels. `trace` asks for the
-        towers' maps at that depth (see `HeadTrace`).
+        towers' maps at these depths (see `HeadTrace`).
         """
         features = self.fpn(self.backbone(images_B3HW))
         return self.decode(self.head(features, trace), features)

@@ -69,7 +69,7 @@ class HeadMaps:
     cls: list[Tensor]
     reg: list[Tensor]
     centerness: list[Tensor] | None = None
-    trace: HeadTrace | None = None
+    trace: tuple[HeadTrace, ...] = ()
 
 
 class Head(nn.Module):
@@ -83,46 +83,40 @@ class Head(nn.Module):
         """Class, box and centerness maps of one level from the towers' last maps."""
         raise NotImplementedError
 
-    def forward(self, features: tuple[Tensor, ...], trace: int | None = None) -> HeadMaps:
-        """Maps of all levels; with `trace`, also the towers' maps at that depth."""
-        if trace is None:
-            return self._predict_all(
-                [self._run(self.cls_tower, f) for f in features], [self._run(self.reg_tower, f) for f in features], None
-            )
-        kept = HeadTrace(
-            tuple(self._until(self.cls_tower, f, trace) for f in features),
-            tuple(self._until(self.reg_tower, f, trace) for f in features),
-            trace,
-        )
-        return self.continue_from(kept)
+    def forward(self, features: tuple[Tensor, ...], trace: tuple[int, ...] = ()) -> HeadMaps:
+        """Maps of all levels, and the towers' maps at the depths of `trace`."""
+        cls = [self._run(self.cls_tower, f, trace) for f in features]
+        reg = [self._run(self.reg_tower, f, trace) for f in features]
+        kept = tuple(HeadTrace(tuple(k[d] for _, k in cls), tuple(k[d] for _, k in reg), d) for d in trace)
+        return self._predict_all([x for x, _ in cls], [x for x, _ in reg], kept)
 
     def continue_from(self, trace: HeadTrace) -> HeadMaps:
         """Maps of all levels when the towers go on from `trace`."""
         return self._predict_all(
             [self._rest(self.cls_tower, m, trace.depth) for m in trace.cls],
             [self._rest(self.reg_tower, m, trace.depth) for m in trace.reg],
-            trace,
+            (trace,),
         )
 
-    def _predict_all(self, cls: list[Tensor], reg: list[Tensor], trace: HeadTrace | None) -> HeadMaps:
+    def _predict_all(self, cls: list[Tensor], reg: list[Tensor], trace: tuple[HeadTrace, ...]) -> HeadMaps:
         found = [self.predict(c, r, level) for level, (c, r) in enumerate(zip(cls, reg, strict=True))]
         centerness = [extra for _, _, extra in found if extra is not None]
         return HeadMaps([c for c, _, _ in found], [r for _, r, _ in found], centerness or None, trace)
 
     @staticmethod
-    def _run(blocks: nn.ModuleList, x: Tensor) -> Tensor:
-        for block in blocks:
-            x = block(x)
-        return x
-
-    @staticmethod
-    def _until(blocks: nn.ModuleList, x: Tensor, depth: int) -> Tensor:
-        if not 0 <= depth <= len(blocks):
-            raise ValueError(f"a tower of {len(blocks)} blocks has no depth {depth}")
-        for number, block in enumerate(list(blocks)[:depth], 1):
-            assert isinstance(block, ConvNorm)
-            x = block(x) if number < depth else block.before_activation(x)
-        return x
+    def _run(blocks: nn.ModuleList, x: Tensor, depths: tuple[int, ...]) -> tuple[Tensor, dict[int, Tensor]]:
+        """What the tower gives, and what its blocks give before their activation, by depth."""
+        kept = {0: x} if 0 in depths else {}
+        for depth, block in enumerate(blocks, 1):
+            if depth in depths:
+                assert isinstance(block, ConvNorm)
+                kept[depth] = block.before_activation(x)
+                x = kept[depth].relu()
+            else:
+                x = block(x)
+        if missing := [d for d in depths if d not in kept]:
+            raise ValueError(f"a tower of {len(blocks)} blocks has no depth {missing[0]}")
+        return x, kept
 
     @staticmethod
     def _rest(blocks: nn.ModuleList, x: Tensor, depth: int) -> Tensor:

@@ -75,4 +75,5 @@ def _make_grid(
         strides=strides,
         shapes=shapes,
         anchors=anchors,
+        layout=(shapes, strides, priors),
     )
