@@ -65,7 +65,8 @@ def _make_grid(
         slices.append(slice(start, start + sites))
         start += sites
     centre_A2, stride_A = torch.cat(centre), torch.cat(stride)
-    half_A2 = torch.tensor(priors.sizes).repeat(len(stride_A) // anchors, 1) / 2 * stride_A[:, None]
+    # Not len(stride_A): an exported program keeps height and width open.
+    half_A2 = torch.tensor(priors.sizes).repeat(start // anchors, 1) / 2 * stride_A[:, None]
     return SiteGrid(
         level_A=torch.cat(levels).to(device),
         stride_A=stride_A.to(device),
