@@ -9,30 +9,15 @@ use --first to look at fresh ones.
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from bcd.api import run_job
-from bcd.spec import parse_spec
+from benchmarks.campaign import run_once, summary
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-
-
-class Quiet:
-    """A sink that reports nothing but warnings."""
-
-    def metrics(self, step: int, values: dict[str, float]) -> None: ...
-    def phase(self, name: str) -> None: ...
-    def checkpoint(self, path: Path, step: int) -> None: ...
-    def evaluation(self, step: int, name: str, protocol: str, results: dict[str, Any]) -> None: ...
-    def log(self, text: str, level: str = "info") -> None:
-        if level != "info":
-            print(level, text)
 
 
 def recipe(name: str, seed: int, changes: list[str]) -> dict[str, Any]:
@@ -54,15 +39,7 @@ def train(name: str, seed: int, out: Path, changes: list[str], teacher: Path | N
     folder, values = out / f"{name}-{seed}", recipe(name, seed, changes)
     if teacher is not None:
         values["teacher"] = {"path": str(teacher)}
-    spec = parse_spec(values)
-    done = folder / "result.json"
-    if not (done.exists() and json.loads(done.read_text())["digest"] == spec.digest()):
-        start, cpu = time.perf_counter(), time.process_time()
-        result = run_job(spec, workdir=folder, sink=Quiet(), data_cache=out / "cache")
-        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        values = {"digest": spec.digest(), "evaluation": result.evaluation, "seconds": seconds, "cpu": cpu}
-        done.write_text(json.dumps(values))
-    values = json.loads(done.read_text())
+    values = run_once(values, folder, out / "cache")
     ap: float = values["evaluation"]["AP"]
     print(f"{name:9s} seed {seed}: AP {ap:5.2f}  ({values['seconds']:.0f} s, {values['cpu']:.0f} CPU-s)", flush=True)
     return ap
@@ -87,18 +64,6 @@ def main() -> None:
         differences.append(train("bckd", seed, out, changes, teacher) - baseline)
         print(f"          seed {seed}: difference {differences[-1]:+.2f}", flush=True)
     print(summary(differences))
-
-
-def summary(differences: list[float]) -> str:
-    """Mean paired difference with its 95 % t interval."""
-    from scipy import stats
-
-    n, values = len(differences), torch.tensor(differences, dtype=torch.float64)
-    if n < 3:
-        return f"mean difference {values.mean():+.2f} (n = {n}: no interval below 3 seeds)"
-    half = stats.t.ppf(0.975, n - 1) * values.std().item() / n**0.5
-    mean = values.mean().item()
-    return f"mean difference {mean:+.2f} AP, 95 % interval [{mean - half:+.2f}, {mean + half:+.2f}], n = {n}"
 
 
 if __name__ == "__main__":
