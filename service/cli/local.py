@@ -36,7 +36,9 @@ def validate(
 
     spec = read_spec(file, change)
     methods = ", ".join(method.type for method in spec.methods) or "no distillation"
-    say(f"{file}: valid ({spec.name}: {spec.data.type}, {methods}, {spec.schedule.steps} steps, seed {spec.seed})")
+    steps = spec.planned_steps()
+    length = f"{spec.schedule.epochs:g} epochs" if steps is None else f"{steps} steps"
+    say(f"{file}: valid ({spec.name}: {spec.data.type}, {methods}, {length}, seed {spec.seed})")
 
 
 def schema() -> None:
@@ -178,7 +180,7 @@ def _as_job(spec: JobSpec) -> Job:
         "cause": None,
         "spec": {},
         "step": 0,
-        "total_steps": spec.schedule.steps,
+        "total_steps": spec.planned_steps() or 0,
         "teacher_job_id": None,
         "created_at": now,
         "started_at": now,

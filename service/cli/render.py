@@ -122,7 +122,7 @@ def jobs_table(jobs: Sequence[Job], now: float, width: int = 100) -> Group:
         "id": [job["id"] for job in jobs],
         "name": [job["name"] for job in jobs],
         "state": [job["state"] for job in jobs],
-        "progress": [f"{job['step']}/{job['total_steps']}" for job in jobs],
+        "progress": [f"{job['step']}/{job['total_steps'] or '?'}" for job in jobs],
         "AP": [ap(final_ap(job)) for job in jobs],
         "methods": [", ".join(job["methods"]) or "none" for job in jobs],
         "seed": [str(job["seed"]) for job in jobs],
@@ -156,7 +156,7 @@ def progress_row(job: Job, values: Mapping[str, float], now: float) -> list[Any]
         Text(job["name"]),
         state(job["state"]),
         bar,
-        f"{job['step']}/{job['total_steps']}",
+        f"{job['step']}/{job['total_steps'] or '?'}",
         spent,
         f"AP {ap(values.get('AP') if found is None else found)}",
     ]
@@ -196,7 +196,7 @@ def detail_lines(job: Job, values: Mapping[str, float]) -> list[str]:
 
 def progress_line(job: Job, values: Mapping[str, float]) -> str:
     """One plain line about one job, for logs and pipes."""
-    parts = [job["name"], job["state"], f"{job['step']}/{job['total_steps']}"]
+    parts = [job["name"], job["state"], f"{job['step']}/{job['total_steps'] or '?'}"]
     if losses(values) and job["state"] not in TERMINAL:
         parts.append(f"loss {losses(values)}")
     found = values.get("AP") if final_ap(job) is None else final_ap(job)

@@ -77,7 +77,7 @@ def _insert(session: Session, spec: JobSpec, key: str | None) -> Job:
         idempotency_key=key,
         request_hash=spec.digest(),
         step=0,
-        total_steps=spec.schedule.steps,
+        total_steps=spec.planned_steps() or 0,  # 0: known once the data set is read
         created_at=time.time(),
         epoch=0,
     )
