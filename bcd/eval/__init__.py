@@ -1,5 +1,15 @@
-"""How detections are judged."""
+"""How detections are judged: pure functions of a data set and one `Detections` for each of its images."""
 
 from bcd.eval.coco import evaluate
+from bcd.eval.predictions import Predictions, PredictionsError, load_predictions, save_predictions
+from bcd.eval.report import Report, make_report
 
-__all__ = ["evaluate"]
+__all__ = [
+    "Predictions",
+    "PredictionsError",
+    "Report",
+    "evaluate",
+    "load_predictions",
+    "make_report",
+    "save_predictions",
+]

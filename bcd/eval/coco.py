@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import hotcoco
@@ -14,6 +15,37 @@ from bcd.types import Detections
 # Axes of the precision table: IoU thresholds T, recall points R, classes K, area ranges A, detection limits M.
 _IOU_50, _IOU_75 = 0, 5
 _AREAS = {"APs": 1, "APm": 2, "APl": 3}
+MEASURES = ("AP", "AP50", "AP75", *_AREAS)
+
+
+@dataclass(frozen=True)
+class CocoTable:
+    """Precision of COCO's protocol, -1 where undefined: (10 IoUs, 101 recalls, classes, sizes all/s/m/l)."""
+
+    precision_TRKA: NDArray[np.float64]
+
+    def average(self, classes: int | slice = slice(None)) -> dict[str, float | None]:
+        """`MEASURES` in percent, of one class or as the mean over all; None where there are no such objects."""
+        table = self.precision_TRKA[:, :, classes]
+        every = table[..., 0]
+        values = {"AP": every, "AP50": every[_IOU_50], "AP75": every[_IOU_75]}
+        return {name: _percent(part) for name, part in values.items()} | {
+            name: _percent(table[..., area]) for name, area in _AREAS.items()
+        }
+
+    def curves(self, classes: int | slice = slice(None)) -> dict[str, list[float] | None]:
+        """Precision in [0, 1] at recalls 0, .01, ..., 1 by IoU: "0.50", "0.75" and "0.50:0.95" (the mean over all ten).
+
+        Of one class or as the mean over all that have objects; None without objects. A curve's mean is the AP.
+        """
+        every = self.precision_TRKA[..., 0]
+        picked = {"0.50": every[_IOU_50 : _IOU_50 + 1], "0.75": every[_IOU_75 : _IOU_75 + 1], "0.50:0.95": every}
+        made: dict[str, list[float] | None] = {}
+        for name, part_TRK in picked.items():
+            chosen = part_TRK[..., classes].reshape(*part_TRK.shape[:2], -1)
+            chosen = chosen[..., (chosen > -1).all((0, 1))]
+            made[name] = [round(float(v), 4) for v in chosen.mean((0, 2))] if chosen.shape[-1] else None
+        return made
 
 
 def evaluate(dataset: Dataset, detections: list[Detections], *, max_detections: int = 100) -> dict[str, Any]:
@@ -24,6 +56,21 @@ def evaluate(dataset: Dataset, detections: list[Detections], *, max_detections: 
     detection on them is neither right nor wrong. `max_detections` best ones count for each image and class.
     Raises `DataError` for a data set without images, `ValueError` for detections that do not fit it.
     """
+    return results_of(dataset, coco_table(dataset, detections, max_detections=max_detections))
+
+
+def results_of(dataset: Dataset, table: CocoTable) -> dict[str, Any]:
+    """What `evaluate` returns, from a table that is already there."""
+    return {
+        **table.average(),
+        "per_class": {name: table.average(k)["AP"] for k, name in enumerate(dataset.class_names)},
+        "images": len(dataset),
+        "objects": int(sum((~record.ignore).sum() for record in dataset.records)),
+    }
+
+
+def coco_table(dataset: Dataset, detections: list[Detections], *, max_detections: int = 100) -> CocoTable:
+    """COCO's precision table of detections; arguments and errors as in `evaluate`."""
     if not len(dataset):
         raise DataError("there is no image to evaluate on; check the validation split")
     truth = _truth(dataset)
@@ -32,17 +79,7 @@ def evaluate(dataset: Dataset, detections: list[Detections], *, max_detections: 
     evaluation.params.max_dets = [max_detections]
     evaluation.evaluate()
     evaluation.accumulate()
-    precision_TRKAM = np.asarray(evaluation.eval["precision"])
-    every = precision_TRKAM[:, :, :, 0]
-    return {
-        "AP": _percent(every),
-        "AP50": _percent(every[_IOU_50]),
-        "AP75": _percent(every[_IOU_75]),
-        **{name: _percent(precision_TRKAM[:, :, :, area]) for name, area in _AREAS.items()},
-        "per_class": {name: _percent(every[:, :, k]) for k, name in enumerate(dataset.class_names)},
-        "images": len(dataset),
-        "objects": int(sum((~record.ignore).sum() for record in dataset.records)),
-    }
+    return CocoTable(np.asarray(evaluation.eval["precision"])[..., 0])
 
 
 def _truth(dataset: Dataset) -> Any:
