@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bcd.data.coco import open_coco
 from bcd.data.digits import open_digits
-from bcd.data.images import FileDataset
+from bcd.data.images import FileDataset, PixelCache, check_root
 from bcd.data.loader import Batch, EvalBatch, eval_batches, prefetch, train_batch
-from bcd.data.records import DataError, Dataset, ImageRecord, Progress, Splits
+from bcd.data.records import DataError, Dataset, Faults, ImageRecord, Progress, Splits
+from bcd.data.unlabeled import open_unlabeled
 from bcd.data.voc import open_voc
-from bcd.spec import CocoData, DigitsData
+from bcd.data.yolo import open_yolo
+from bcd.spec import DigitsData
 
 if TYPE_CHECKING:
     from bcd.spec import DataSpec
@@ -32,14 +35,21 @@ __all__ = [
 
 
 def open_data(spec: DataSpec, *, cache_dir: Path | None = None, progress: Progress | None = None) -> Splits:
-    """Both splits of the data set that a spec names.
+    """All parts of the data set that a spec names.
 
     `cache_dir` keeps generated scenes between runs; `progress` gets a line of text now and then while something
     takes long. Raises `DataError`.
     """
     if isinstance(spec, DigitsData):
         return open_digits(spec, cache_dir, progress)
-    splits = open_coco(spec, progress) if isinstance(spec, CocoData) else open_voc(spec, progress)
+    reader: Any = {"coco": open_coco, "voc": open_voc, "yolo": open_yolo}[spec.type]
+    splits: Splits = reader(spec, progress)
+    if spec.unlabeled is not None:
+        faults, cache = Faults(spec.on_invalid), splits.train.cache if isinstance(splits.train, FileDataset) else None
+        more = open_unlabeled(
+            spec.unlabeled, check_root(spec.root), splits.train, faults, cache or PixelCache(), progress
+        )
+        splits = replace(splits, unlabeled=more)
     if progress:
         for line in _remarks(splits):
             progress(line)
@@ -48,9 +58,13 @@ def open_data(spec: DataSpec, *, cache_dir: Path | None = None, progress: Progre
 
 def _remarks(splits: Splits) -> Iterator[str]:
     """What someone should know about a data set that was read without an error."""
-    for role, dataset in (("train", splits.train), ("val", splits.val)):
+    for role, dataset in (("train", splits.train), ("val", splits.val), ("unlabelled", splits.unlabeled)):
+        if dataset is None:
+            continue
         for reason, count in sorted(dataset.skipped.items()):
             yield f"{role}: left out {count:,} x {reason}"
+        for note, count in sorted(dataset.notes.items()):
+            yield f"{role}: {count:,} x {note}"
         if dataset.clipped:
             yield f"{role}: cut {dataset.clipped:,} boxes at the image's edge"
     if isinstance(splits.train, FileDataset) and isinstance(splits.val, FileDataset):
@@ -58,3 +72,6 @@ def _remarks(splits: Splits) -> Iterator[str]:
         if shared:
             example = min(shared).name
             yield f"warning: {len(shared):,} images are in both train and val (such as {example}); AP flatters"
+        seen = set(splits.unlabeled.paths) & set(splits.val.paths) if isinstance(splits.unlabeled, FileDataset) else ()
+        if seen:
+            yield f"warning: {len(seen):,} unlabelled images are in val too (such as {min(seen).name}); AP flatters"

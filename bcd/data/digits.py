@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bcd.data import digits_cache
-from bcd.data.records import Dataset, ImageRecord, Progress, Splits, make_record
+from bcd.data.records import Dataset, ImageRecord, Progress, Splits, make_record, without_labels
 from bcd.spec import DigitsData
 
 GENERATOR = "digits-scenes-v1.0"  # raise it with any change to the pixels or boxes, so that old caches are left alone
 CLASSES = tuple(str(digit) for digit in range(10))
-SPLITS = ("train", "val")  # the position is part of each scene's seed
+SPLITS = ("train", "val", "unlabeled")  # the position is part of each scene's seed
 
 MARGIN = 2  # empty pixels around an 8x8 glyph, so that the interpolated stroke ends softly
 VISIBLE = 0.5  # opacity from which a pixel belongs to a glyph: the middle of its soft edge
@@ -35,6 +35,7 @@ MIN_CONTRAST = 80.0  # grey levels between a glyph and its background, so that l
 MIN_SHOWN = 0.6  # least part of a glyph's pixels that later glyphs must leave visible
 COLOUR_TRIES = 6  # colours drawn for a glyph; the one farthest from its overlapping neighbours is taken
 PLACE_TRIES = 40  # places tried for a glyph before the scene goes without it
+NOT_SCENES = {"type", "augment", "max_train_images", "group_by_shape", "unlabeled", "train_images", "val_images"}
 CHUNK = 128  # scenes drawn at a time on their way to the cache
 
 
@@ -53,13 +54,19 @@ class DigitScenes(Dataset):
 
 
 def open_digits(spec: DigitsData, cache_dir: Path | None = None, progress: Progress | None = None) -> Splits:
-    """Both splits, drawn now or taken from `cache_dir`."""
-    train, val = (_open_split(spec, split, cache_dir, progress) for split in SPLITS)
-    return Splits(train, val)
+    """All splits, drawn now or taken from `cache_dir`."""
+    train = _open_split(spec, "train", spec.train_images, cache_dir, progress)
+    val = _open_split(spec, "val", spec.val_images, cache_dir, progress)
+    if spec.unlabeled is None:
+        return Splits(train, val)
+    scenes = _open_split(spec, "unlabeled", spec.unlabeled.images, cache_dir, progress)
+    scenes.records = without_labels(scenes.records, train.records)
+    return Splits(train, val, scenes)
 
 
-def _open_split(spec: DigitsData, split: str, cache_dir: Path | None, progress: Progress | None) -> DigitScenes:
-    count = spec.train_images if split == "train" else spec.val_images
+def _open_split(
+    spec: DigitsData, split: str, count: int, cache_dir: Path | None, progress: Progress | None
+) -> DigitScenes:
     key = _key(spec, split, count)
     shape = (count, spec.image_size, spec.image_size, 3)
 
@@ -74,7 +81,7 @@ def _open_split(spec: DigitsData, split: str, cache_dir: Path | None, progress: 
 
 def _key(spec: DigitsData, split: str, count: int) -> str:
     """SHA-256 of everything that decides the scenes of a split."""
-    options = spec.model_dump(exclude={"type", "augment", "max_train_images", "train_images", "val_images"})
+    options = spec.model_dump(exclude=NOT_SCENES)
     glyphs, labels = _packaged_digits()
     digest = hashlib.sha256(json.dumps([GENERATOR, split, count, options], sort_keys=True).encode())
     digest.update(glyphs.astype("<f4").tobytes() + labels.astype("<i8").tobytes())
@@ -113,13 +120,13 @@ def _packaged_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 @functools.cache
 def glyph_indices(split: str) -> tuple[NDArray[np.int64], ...]:
-    """For each class the indices of the packaged digits that a split may use."""
+    """For each class the indices of the packaged digits that a split may use: all but val use the training glyphs."""
     _, labels = _packaged_digits()
     parts = []
     for digit in range(len(CLASSES)):
         of_class = np.flatnonzero(labels == digit)
         cut = len(of_class) * 4 // 5
-        parts.append(of_class[:cut] if split == "train" else of_class[cut:])
+        parts.append(of_class[cut:] if split == "val" else of_class[:cut])
     return tuple(parts)
 
 

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
-from bcd.data.records import NO_IMAGE, DataError, Dataset, Faults, ImageRecord, Place, Progress, hash_records
+from bcd.data.records import (
+    NO_IMAGE,
+    DataError,
+    Dataset,
+    Faults,
+    ImageRecord,
+    Place,
+    Progress,
+    hash_records,
+    make_record,
+)
+from bcd.data.transforms import resize
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 # Named formats only: Pillow would hand others, such as EPS, to external programs.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 CACHE_BYTES = 768 * 2**20  # holds a few hundred images of 800x1067, and leaves room on a machine with 4 GB
 
+SIDEWAYS = 5  # from this EXIF orientation on, width and height change places
 _FAILURES = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
@@ -52,33 +67,72 @@ def check_image(path: Path, width: int, height: int) -> tuple[str, str] | None:
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
-            if image.mode[0] in "IF":
-                return "image of an unsupported kind", f"{image.mode} pixels; convert it to 8 bits for each channel"
-            if image.size != (width, height):
-                turned = image.size == (height, width) and image.getexif().get(0x0112, 1) >= 5
+            if image.size != (width, height) and image.mode[0] not in "IF":
+                turned = image.size == (height, width) and _orientation(image) >= SIDEWAYS
                 hint = "; it carries an EXIF rotation, apply that to the pixels" if turned else ""
                 found = f"file {image.size[0]}x{image.size[1]}, annotation {width}x{height} (width x height){hint}"
                 return "image size differs from the annotation", found
-            if not _has_end(path, image.format):
-                image.load()
+            return _fault(image, path)
     except FileNotFoundError:
         return NO_IMAGE, ""
     except _FAILURES as error:
         return "image does not open", str(error)
+
+
+def probe_image(path: Path) -> tuple[int, int] | tuple[str, str]:
+    """(width, height) of an image file as it is seen upright, or its fault as (reason, detail); see `check_image`."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            turned = _orientation(image) >= SIDEWAYS
+            return _fault(image, path) or ((height, width) if turned else (width, height))
+    except FileNotFoundError:
+        return NO_IMAGE, ""
+    except _FAILURES as error:
+        return "image does not open", str(error)
+
+
+def probe_images(
+    paths: Sequence[Path], label: str, progress: Progress | None
+) -> Iterator[tuple[int, int] | tuple[str, str]]:
+    """`probe_image` of each path, in order."""
+    return in_threads(probe_image, paths, f"checking {label} images", progress)
+
+
+def _fault(image: Image.Image, path: Path) -> tuple[str, str] | None:
+    if image.mode[0] in "IF":
+        return "image of an unsupported kind", f"{image.mode} pixels; convert it to 8 bits for each channel"
+    if not _has_end(path, image.format):
+        image.load()
     return None
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 where there is none."""
+    # Pillow would decode the whole PNG to look for one behind the pixels.
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    return int(image.getexif().get(0x0112, 1))
 
 
 def check_images(
     items: Sequence[tuple[Path, int, int]], label: str, progress: Progress | None
 ) -> Iterator[tuple[str, str] | None]:
-    """`check_image` for (path, width, height) each, in order. Threads hide the latency of network drives."""
+    """`check_image` for (path, width, height) each, in order."""
+    return in_threads(lambda item: check_image(*item), items, f"checking {label} images", progress)
+
+
+def in_threads(
+    work: Callable[[S], T], items: Sequence[S], doing: str, progress: Progress | None, *, threads: int = 8
+) -> Iterator[T]:
+    """work(item) of each item, in order. Threads hide the latency of network drives."""
     said = time.monotonic()
-    with ThreadPoolExecutor(8, "bcd-check") as pool:
-        for n, fault in enumerate(pool.map(lambda item: check_image(*item), items, chunksize=1), 1):
+    with ThreadPoolExecutor(threads, "bcd-check") as pool:
+        for n, result in enumerate(pool.map(work, items, chunksize=1), 1):
             if progress and time.monotonic() - said > 2:
                 said = time.monotonic()
-                progress(f"checking {label} images: {n:,} of {len(items):,}")
-            yield fault
+                progress(f"{doing}: {n:,} of {len(items):,}")
+            yield result
 
 
 def keep_checked(
@@ -98,11 +152,34 @@ def keep_checked(
     return records, paths
 
 
-def decode(path: Path) -> NDArray[np.uint8]:
-    """Pixels of an image file as (H, W, 3) uint8 RGB. Raises `DataError` naming the file."""
+def keep_probed(
+    found: Sequence[tuple[str, Path, Place]], faults: Faults, label: str, progress: Progress | None
+) -> tuple[list[ImageRecord], list[Path]]:
+    """Records without objects of the (name, path, place) whose file is in order, with ids from 0; the others become
+    faults. For sources that do not state image sizes."""
+    records: list[ImageRecord] = []
+    paths: list[Path] = []
+    results = probe_images([path for _, path, _ in found], label, progress)
+    for (name, path, place), result in zip(found, results, strict=True):
+        match result:
+            case (int(width), int(height)):
+                records.append(make_record(len(records), name, width, height, []))
+                paths.append(path)
+            case (reason, detail):
+                faults.add(str(reason), place, f"{path}" + (f" ({detail})" if detail else ""))
+    return records, paths
+
+
+def decode(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
+    """Pixels of an image file as (H, W, 3) uint8 RGB. Raises `DataError` naming the file.
+
+    `upright` applies an EXIF rotation. Sources whose annotations state the image size do without: they were made on
+    the pixels as stored, or the sizes differ and the image is refused.
+    """
     try:
         with Image.open(path, formats=FORMATS) as image:
-            return np.asarray(image.convert("RGB"))
+            turned = ImageOps.exif_transpose(image) if upright and _orientation(image) > 1 else image
+            return np.asarray(turned.convert("RGB"))
     except _FAILURES as error:
         raise DataError(
             f"{path}: the image cannot be decoded ({error}); replace the file or take it out of the data set"
@@ -145,6 +222,8 @@ class FileDataset(Dataset):
         *,
         faults: Faults,
         cache: PixelCache,
+        upright: bool = False,
+        notes: Mapping[str, int] | None = None,
     ):
         sizes = (str(path.stat().st_size) for path in paths)
         super().__init__(
@@ -156,10 +235,13 @@ class FileDataset(Dataset):
         )
         self.paths = list(paths)
         self.cache = cache
+        self.faults = faults
+        self.upright = upright
+        self.notes = dict(notes or {})
 
     def load_image(self, i: int) -> NDArray[np.uint8]:
         """Pixels of image `i` as (H, W, 3) uint8 RGB. Raises `DataError` when the file cannot be decoded."""
-        pixels = decode(self.paths[i])
+        pixels = decode(self.paths[i], upright=self.upright)
         record = self.records[i]
         if pixels.shape[:2] != (record.height, record.width):
             found = f"{pixels.shape[1]}x{pixels.shape[0]}"
@@ -168,6 +250,10 @@ class FileDataset(Dataset):
                 f"{record.width}x{record.height} (width x height); start the job again"
             )
         return pixels
+
+    def load_resized(self, i: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Image `i` scaled to (height, width), from the cache where it is kept. Callers must not write into it."""
+        return self.cache.get((self.paths[i], size), lambda: resize(self.load_image(i), size))
 
 
 def _has_end(path: Path, format: str | None) -> bool:

@@ -10,35 +10,41 @@ import functools
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import TypedDict, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bcd.data.images import FileDataset
 from bcd.data.records import Dataset
 from bcd.data.transforms import (
+    Mosaic,
     Pixels,
     augment,
+    clip_boxes,
     draw_augmentation,
+    draw_crop,
+    draw_mosaic,
+    draw_short_side,
     is_identity,
     keep_ratio_size,
-    resize,
+    make_mosaic,
+    reshapes,
     scale_boxes,
 )
-from bcd.spec import CocoData, DigitsData, VocData
+from bcd.spec import CocoData, DigitsData, VocData, YoloData
 from bcd.types import Targets
 
 T = TypeVar("T")
-Data = DigitsData | CocoData | VocData
+Data = DigitsData | CocoData | VocData | YoloData
 
 # ImageNet's mean colour: about 0 once normalised, as in MMDetection, which pads after normalising.
 PADDING = (124, 116, 104)
 
-_STREAM = 1  # keeps the order's random numbers apart from the augmentation's, which share the seed
+# Keep the orders' random numbers apart from each other's and from the augmentation's, which share the seed.
+_STREAM, _UNLABELED_STREAM, _GROUP_STREAM = 1, 6, 7
 _SUBSET_SEED = 0  # every seed trains on the same images when max_train_images is set
 
 
@@ -65,42 +71,166 @@ class EvalBatch:
     indices: tuple[int, ...]
 
 
-def train_batch(dataset: Dataset, data: Data, *, step: int, batch_size: int, seed: int, divisor: int = 32) -> Batch:
+def train_batch(
+    dataset: Dataset,
+    data: Data,
+    *,
+    step: int,
+    batch_size: int,
+    seed: int,
+    divisor: int = 32,
+    unlabeled: Dataset | None = None,
+    steps: int | None = None,
+) -> Batch:
     """The training batch of a step (from 0). Raises `DataError` when an image cannot be decoded.
 
     Epochs follow each other without a break: a batch may hold the end of one and the start of the next. Ignored
-    objects (crowd, difficult) are not among the targets.
+    objects (crowd, difficult) are not among the targets. With `unlabeled` images, `data.unlabeled.count(batch_size)`
+    of them follow the `batch_size` labelled ones; those are the same with and without. `steps` is the length of the
+    run, for changes that end before it does.
     """
-    images, all_boxes, all_labels, ids = [], [], [], []
-    for position in range(batch_size):
-        index = training_index(len(dataset), data.max_train_images, seed, step * batch_size + position)
-        record = dataset.records[index]
-        boxes, labels = record.boxes[~record.ignore], record.labels[~record.ignore]
-        frame = _input_size(record.height, record.width, data)
-        if is_identity(data.augment):
-            pixels = _pixels(dataset, index, frame)
-            boxes = scale_boxes(boxes, (record.height, record.width), frame)
-        else:
-            choice = draw_augmentation(data.augment, seed=seed, step=step, position=position)
-            # A zoomed image is made from the original, so that it is resampled only once.
-            source = (record.height, record.width) if data.augment.scale else frame
-            boxes = scale_boxes(boxes, (record.height, record.width), source)
-            pixels, boxes, kept = augment(_pixels(dataset, index, source), boxes, frame, choice)
-            boxes, labels = boxes[kept], labels[kept]
-        images.append(pixels)
-        all_boxes.append(boxes)
-        all_labels.append(labels)
-        ids.append(record.id)
-    images_B3HW, sizes_B2 = _pad_images(images, divisor)
-    return Batch(images_B3HW, _pad_targets(all_boxes, all_labels, sizes_B2), tuple(ids))
+    ticks = [_Tick(seed, step, position, steps, data.max_train_images) for position in range(batch_size)]
+    indices = batch_indices(dataset, data, step=step, batch_size=batch_size, seed=seed)
+    examples = [_example(dataset, data, index, tick) for index, tick in zip(indices, ticks, strict=True)]
+    extra, weight = 0, 1.0
+    if unlabeled is not None and data.unlabeled is not None:
+        extra, weight = data.unlabeled.count(batch_size), data.unlabeled.weight
+        ticks = [_Tick(seed, step, batch_size + position, steps, None) for position in range(extra)]
+        indices = batch_indices(unlabeled, data, step=step, batch_size=extra, seed=seed, labelled=False)
+        examples += [_example(unlabeled, data, index, tick) for index, tick in zip(indices, ticks, strict=True)]
+    images_B3HW, sizes_B2 = _pad_images([example.pixels for example in examples], divisor)
+    targets = _pad_targets([e.boxes for e in examples], [e.labels for e in examples], sizes_B2)
+    if extra:
+        labelled_B = torch.tensor([1.0] * batch_size + [0.0] * extra)
+        distill_B = torch.tensor([1.0] * batch_size + [weight] * extra)
+        targets = replace(targets, labelled_B=labelled_B, distill_B=distill_B)
+    return Batch(images_B3HW, targets, tuple(example.id for example in examples))
 
 
-def training_index(images: int, max_images: int | None, seed: int, n: int) -> int:
+def batch_indices(
+    dataset: Dataset, data: Data, *, step: int, batch_size: int, seed: int, labelled: bool = True
+) -> list[int]:
+    """The images of a step's batch. Labelled and unlabelled ones have orders of their own."""
+    stream, most = (_STREAM, data.max_train_images) if labelled else (_UNLABELED_STREAM, None)
+    first, count = step * batch_size, min(most or len(dataset), len(dataset))
+    epoch = first // count
+    if data.group_by_shape and first + batch_size <= (epoch + 1) * count:
+        start = -(-epoch * count // batch_size)  # the first step that lies wholly in this epoch
+        batches = _grouped(dataset.aspects, most, seed, epoch, start, batch_size, stream)
+        return [int(index) for index in batches[step - start]]
+    return [training_index(len(dataset), most, seed, first + place, stream) for place in range(batch_size)]
+
+
+def training_index(images: int, max_images: int | None, seed: int, n: int, stream: int = _STREAM) -> int:
     """The n-th image of a training run: random orders of all images (or of the chosen subset), one after another."""
     count = images if max_images is None else min(max_images, images)
     epoch, place = divmod(n, count)
-    index = int(_order(count, seed, epoch)[place])
-    return index if count == images else int(_order(images, _SUBSET_SEED, -1)[index])
+    return _chosen(images, count, int(_order(count, seed, epoch, stream)[place]))
+
+
+def _chosen(images: int, count: int, n: int) -> int:
+    """Image `n` of the subset of `count` images."""
+    return n if count == images else int(_order(images, _SUBSET_SEED, -1)[n])
+
+
+@functools.lru_cache(maxsize=4)
+def _grouped(
+    aspects: bytes, max_images: int | None, seed: int, epoch: int, start: int, batch_size: int, stream: int
+) -> NDArray[np.int64]:
+    """The batches (n, batch_size) from step `start` on that lie wholly in an epoch.
+
+    They hold the same images as without grouping, sorted by aspect ratio (in random order where it is the same) and
+    cut; then the batches are put into random order. The batch between two epochs stays as it is, so every image comes
+    once in an epoch.
+    """
+    images = len(aspects)
+    count = images if max_images is None else min(max_images, images)
+    stop = (epoch + 1) * count // batch_size
+    order = _order(count, seed, epoch, stream)[start * batch_size - epoch * count : stop * batch_size - epoch * count]
+    if count != images:
+        order = _order(images, _SUBSET_SEED, -1)[order]
+    keys = np.frombuffer(aspects, np.int8)[order]
+    batches = order[np.argsort(keys, kind="stable")].reshape(-1, batch_size)
+    return np.random.default_rng([_GROUP_STREAM, seed, epoch, stream]).permutation(batches)
+
+
+@dataclass(frozen=True)
+class _Tick:
+    """Where in a run an image stands: all that its random changes depend on."""
+
+    seed: int
+    step: int
+    position: int
+    steps: int | None
+    most: int | None  # how many of the images are trained on
+
+    @property
+    def key(self) -> _Key:
+        return {"seed": self.seed, "step": self.step, "position": self.position}
+
+
+class _Key(TypedDict):
+    seed: int
+    step: int
+    position: int
+
+
+@dataclass(frozen=True)
+class _Example:
+    """One image of a batch, ready but for the padding."""
+
+    pixels: Pixels
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    id: int
+
+
+def _example(dataset: Dataset, data: Data, index: int, tick: _Tick) -> _Example:
+    """Image `index` after all its changes."""
+    record = dataset.records[index]
+    size = (record.height, record.width)
+    boxes, labels = record.boxes[~record.ignore], record.labels[~record.ignore]
+    spec = data.augment
+    short = draw_short_side(spec, **tick.key)
+    frame = _input_size(*size, data, short)
+    if is_identity(spec):
+        pixels = dataset.load_resized(index, frame)
+        return _Example(pixels, scale_boxes(boxes, size, frame), labels, record.id)
+    # An image whose size changes is made from the original, so that it is resampled only once.
+    varies = spec.scale or spec.multi_scale or reshapes(spec)
+    source = size if varies else frame
+    pixels, boxes = dataset.load_resized(index, source), scale_boxes(boxes, size, source)
+    if mosaic := draw_mosaic(spec, steps=tick.steps, **tick.key):
+        pixels, boxes, labels = _mosaic(dataset, mosaic, (pixels, boxes), labels, frame, tick.most)
+    elif window := draw_crop(spec, source, boxes, **tick.key):
+        x1, y1, x2, y2 = window
+        pixels = pixels[y1:y2, x1:x2]
+        boxes, kept = clip_boxes(boxes - np.asarray([x1, y1, x1, y1], np.float32), (y2 - y1, x2 - x1))
+        boxes, labels = boxes[kept], labels[kept]
+        frame = _input_size(y2 - y1, x2 - x1, data, short, cropped=True)
+    pixels, boxes, kept = augment(pixels, boxes, frame, draw_augmentation(spec, **tick.key))
+    return _Example(pixels, boxes[kept], labels[kept], record.id)
+
+
+def _mosaic(
+    dataset: Dataset,
+    choice: Mosaic,
+    first: tuple[Pixels, NDArray[np.float32]],
+    labels: NDArray[np.int64],
+    frame: tuple[int, int],
+    most: int | None,
+) -> tuple[Pixels, NDArray[np.float32], NDArray[np.int64]]:
+    """The frame of a mosaic of an image and three others of the data set, with the objects that are still seen."""
+    count = min(most or len(dataset), len(dataset))
+    tiles, all_labels = [first], [labels]
+    for fraction in choice.others:
+        index = _chosen(len(dataset), count, int(fraction * count))
+        record = dataset.records[index]
+        tiles.append((dataset.load_resized(index, (record.height, record.width)), record.boxes[~record.ignore]))
+        all_labels.append(record.labels[~record.ignore])
+    pixels, boxes, kept = make_mosaic(tiles, frame, choice)
+    shown = np.concatenate(kept)
+    return pixels, np.concatenate(boxes)[shown], np.concatenate(all_labels)[shown]
 
 
 def eval_batches(dataset: Dataset, data: Data, *, batch_size: int, divisor: int = 32) -> Generator[EvalBatch]:
@@ -145,7 +275,7 @@ def _eval_batch(dataset: Dataset, data: Data, indices: tuple[int, ...], divisor:
     for index in indices:
         record = dataset.records[index]
         height, width = _input_size(record.height, record.width, data)
-        images.append(_pixels(dataset, index, (height, width)))
+        images.append(dataset.load_resized(index, (height, width)))
         scales.append((width / record.width, height / record.height))
     images_B3HW, sizes_B2 = _pad_images(images, divisor)
     return EvalBatch(images_B3HW, sizes_B2, torch.tensor(scales, dtype=torch.float32), indices)
@@ -158,21 +288,24 @@ def padded_size(height: int, width: int, data: Data, divisor: int = 32) -> tuple
 
 
 @functools.lru_cache(maxsize=8)
-def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+def _order(count: int, seed: int, epoch: int, stream: int = _STREAM) -> NDArray[np.int64]:
     """A random order of `count` images; epoch -1 is the order from which a subset is taken."""
-    return np.random.default_rng([_STREAM, seed, epoch + 1]).permutation(count)
+    return np.random.default_rng([stream, seed, epoch + 1]).permutation(count)
 
 
-def _input_size(height: int, width: int, data: Data) -> tuple[int, int]:
-    """(height, width) at which an image enters the model; generated scenes have theirs already."""
-    return (height, width) if isinstance(data, DigitsData) else keep_ratio_size(height, width, data.image_size)
+def _input_size(
+    height: int, width: int, data: Data, short: int | None = None, *, cropped: bool = False
+) -> tuple[int, int]:
+    """(height, width) at which an image enters the model; `short` takes the place of the shorter side's limit.
 
-
-def _pixels(dataset: Dataset, index: int, size: tuple[int, int]) -> Pixels:
-    """Image `index` at (height, width), from the data set's cache where it has one."""
-    if isinstance(dataset, FileDataset):
-        return dataset.cache.get((dataset.paths[index], size), lambda: resize(dataset.load_image(index), size))
-    return resize(dataset.load_image(index), size)
+    Generated scenes have theirs already, as long as they are whole and at their own scale.
+    """
+    if not isinstance(data, DigitsData):
+        return keep_ratio_size(height, width, (short or data.image_size[0], data.image_size[1]))
+    if short is None and not cropped:
+        return height, width
+    side = short or data.image_size
+    return keep_ratio_size(height, width, (side, side))
 
 
 def _pad_images(images: list[Pixels], divisor: int) -> tuple[Tensor, Tensor]:

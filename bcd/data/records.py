@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bcd.data.transforms import resize
 
 Progress = Callable[[str], None]
 Box = tuple[float, float, float, float]
@@ -51,6 +54,7 @@ class Dataset:
     """
 
     in_memory = False  # whether load_image costs nothing, so that keeping its result is pointless
+    notes: Mapping[str, int] = {}  # what a reader did that is no fault but worth knowing, and how often
 
     def __init__(
         self,
@@ -70,17 +74,63 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.records)
 
+    @functools.cached_property
+    def aspects(self) -> bytes:
+        """One signed byte for each image: the logarithm of height / width in steps of 5 %."""
+        ratios = [math.log(record.height / record.width) / math.log(1.05) for record in self.records]
+        return np.clip(np.rint(ratios), -127, 127).astype(np.int8).tobytes()
+
     def load_image(self, i: int) -> NDArray[np.uint8]:
         """Pixels of image `i` as (H, W, 3) uint8 RGB. Raises `DataError` when they cannot be read."""
         raise NotImplementedError
 
+    def load_resized(self, i: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Image `i` scaled to (height, width). Callers must not write into it: it may be kept for the next time."""
+        return resize(self.load_image(i), size)
+
 
 @dataclass(frozen=True)
 class Splits:
-    """The two halves of a data set; both have the same classes in the same order."""
+    """The parts of a data set; all have the same classes in the same order.
+
+    `unlabeled` holds images without objects that are only distilled. Their ids are negative and occur nowhere else.
+    """
 
     train: Dataset
     val: Dataset
+    unlabeled: Dataset | None = None
+
+    @property
+    def version(self) -> str:
+        """SHA-256 that names this version of the data set: it changes when any part of it changes."""
+        parts = [self.train, self.val, *([self.unlabeled] if self.unlabeled is not None else [])]
+        return hashlib.sha256("\n".join(part.content_hash for part in parts).encode()).hexdigest()
+
+    @property
+    def training(self) -> Dataset:
+        """All images that are trained on: the labelled ones, then the unlabelled ones."""
+        return self.train if self.unlabeled is None else _Joined(self.train, self.unlabeled)
+
+
+class _Joined(Dataset):
+    """Two data sets of the same classes, one after the other."""
+
+    def __init__(self, first: Dataset, second: Dataset):
+        super().__init__(first.class_names, first.records + second.records, content_hash="")
+        self._parts = (first, second)
+        self.in_memory = first.in_memory and second.in_memory
+
+    def part(self, i: int) -> tuple[Dataset, int]:
+        first, second = self._parts
+        return (first, i) if i < len(first) else (second, i - len(first))
+
+    def load_image(self, i: int) -> NDArray[np.uint8]:
+        dataset, index = self.part(i)
+        return dataset.load_image(index)
+
+    def load_resized(self, i: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        dataset, index = self.part(i)
+        return dataset.load_resized(index, size)
 
 
 @dataclass
@@ -161,6 +211,12 @@ def make_record(
         ignore=np.asarray([o[2] for o in objects], np.bool_),
         areas=np.asarray(areas, np.float32),
     )
+
+
+def without_labels(records: Sequence[ImageRecord], others: Sequence[ImageRecord]) -> list[ImageRecord]:
+    """The same images without objects, and with negative ids that none of the `others` has."""
+    first = min([0, *(record.id for record in others)]) - 1
+    return [make_record(first - n, r.file_name, r.width, r.height, []) for n, r in enumerate(records)]
 
 
 def hash_records(class_names: Sequence[str], records: Iterable[ImageRecord], extra: Iterable[str] = ()) -> str:

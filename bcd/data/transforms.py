@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,12 @@ Pixels = NDArray[np.uint8]
 MIN_SIDE = 2.0  # pixels; what is left of a box below this shows nothing that could be learnt
 MIN_VISIBLE = 0.2  # part of a box's area that must stay in the picture
 
-_STREAM = 2  # keeps the augmentation's random numbers apart from the batch order's, which share the seed
+# Keep the random numbers of each change apart from the others' and from the batch order's, which share the seed.
+_STREAM, _SCALE_STREAM, _CROP_STREAM, _MOSAIC_STREAM = 2, 3, 4, 5
+
+CROP_TRIES = 10  # crops drawn until one keeps an object; then the image stays whole
+MOSAIC_CENTRE = (0.25, 0.75)  # where the four images meet, as fractions of the frame
+MOSAIC_ZOOM = (0.4, 1.0)  # 0.5 shows an image in full when the four meet in the middle
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,12 @@ class Augmentation:
 
 def is_identity(spec: AugmentSpec) -> bool:
     """Whether the augmentation never changes an image."""
-    return not (spec.flip or spec.scale or spec.shift or spec.color)
+    return not (spec.flip or spec.scale or spec.shift or spec.color or spec.multi_scale or reshapes(spec))
+
+
+def reshapes(spec: AugmentSpec) -> bool:
+    """Whether images may be cropped or put into a mosaic."""
+    return bool(spec.crop or (spec.mosaic and spec.mosaic_until))
 
 
 def draw_augmentation(spec: AugmentSpec, *, seed: int, step: int, position: int) -> Augmentation:
@@ -53,6 +64,65 @@ def draw_augmentation(spec: AugmentSpec, *, seed: int, step: int, position: int)
         contrast=1 + contrast * spec.color / 2,
         brightness=brightness * spec.color * 64,
     )
+
+
+def draw_short_side(spec: AugmentSpec, *, seed: int, step: int, position: int) -> int | None:
+    """The shorter side of an image, uniform over `multi_scale` with both ends; None without it.
+
+    A pure function of its arguments, without the position when the whole batch shares a scale.
+    """
+    if spec.multi_scale is None:
+        return None
+    key = [_SCALE_STREAM, seed, step] + ([position] if spec.multi_scale_per == "image" else [])
+    low, high = spec.multi_scale
+    return int(np.random.default_rng(key).integers(low, high + 1))
+
+
+def draw_crop(
+    spec: AugmentSpec, size: tuple[int, int], boxes: NDArray[np.float32], *, seed: int, step: int, position: int
+) -> tuple[int, int, int, int] | None:
+    """A window (x1, y1, x2, y2) of an image of (height, width), or None: the whole image.
+
+    It shows enough of at least one of the boxes, where there is any; see `clip_boxes`. A pure function of its
+    arguments.
+    """
+    if not spec.crop:
+        return None
+    random = np.random.default_rng([_CROP_STREAM, seed, step, position])
+    if random.random() >= spec.crop:
+        return None
+    height, width = size
+    for tall, wide, down, right in random.random((CROP_TRIES, 4)).tolist():
+        h = max(1, round(height * (spec.crop_min + (1 - spec.crop_min) * tall)))
+        w = max(1, round(width * (spec.crop_min + (1 - spec.crop_min) * wide)))
+        y, x = round((height - h) * down), round((width - w) * right)
+        if not len(boxes) or clip_boxes(boxes - np.asarray([x, y, x, y], np.float32), (h, w))[1].any():
+            return x, y, x + w, y + h
+    return None
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """The random choices for one mosaic: the point where four images meet (fractions of the frame), the zoom of each,
+    and where the three others stand in the data set (fractions of its length)."""
+
+    centre: tuple[float, float]
+    zooms: tuple[float, ...]
+    others: tuple[float, ...]
+
+
+def draw_mosaic(spec: AugmentSpec, *, seed: int, step: int, position: int, steps: int | None) -> Mosaic | None:
+    """Whether and how an image becomes a mosaic: a pure function of its arguments.
+
+    `steps` is the length of the run, after a part of which there are none any more (None: to the end).
+    """
+    if not spec.mosaic or (steps is not None and step >= spec.mosaic_until * steps):
+        return None
+    random = np.random.default_rng([_MOSAIC_STREAM, seed, step, position])
+    if random.random() >= spec.mosaic:
+        return None
+    x, y = random.uniform(*MOSAIC_CENTRE, 2).tolist()
+    return Mosaic((x, y), tuple(random.uniform(*MOSAIC_ZOOM, 4).tolist()), tuple(random.random(3).tolist()))
 
 
 def keep_ratio_size(height: int, width: int, limits: tuple[int, int]) -> tuple[int, int]:
@@ -98,6 +168,32 @@ def augment(
     return _recolour(pixels, choice), *clip_boxes(moved, frame)
 
 
+def make_mosaic(
+    tiles: Sequence[tuple[Pixels, NDArray[np.float32]]], frame: tuple[int, int], choice: Mosaic
+) -> tuple[Pixels, list[NDArray[np.float32]], list[NDArray[np.bool_]]]:
+    """Four images (H, W, 3) with their boxes around one point of a frame of (height, width).
+
+    An image at zoom 1 is as large as fits into the frame; its corner lies at the point, and what leaves the frame is
+    cut. Returns the frame's pixels, and for each image its boxes in the frame and which are still worth learning.
+    """
+    height, width = frame
+    cx, cy = round(choice.centre[0] * width), round(choice.centre[1] * height)
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[:] = np.mean([pixels.mean((0, 1)) for pixels, _ in tiles], 0).round().astype(np.uint8)
+    all_boxes, all_kept = [], []
+    for corner, ((pixels, boxes), zoom) in enumerate(zip(tiles, choice.zooms, strict=True)):
+        fit = min(height / pixels.shape[0], width / pixels.shape[1]) * zoom
+        size = (max(1, round(pixels.shape[0] * fit)), max(1, round(pixels.shape[1] * fit)))
+        left = cx if corner % 2 else cx - size[1]
+        top = cy if corner // 2 else cy - size[0]
+        _paste(canvas, resize(pixels, size), left, top)
+        moved = scale_boxes(boxes, _size(pixels), size) + np.asarray([left, top, left, top], np.float32)
+        clipped, kept = clip_boxes(moved, frame)
+        all_boxes.append(clipped)
+        all_kept.append(kept)
+    return canvas, all_boxes, all_kept
+
+
 def clip_boxes(boxes: NDArray[np.float32], frame: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """xyxy boxes (n, 4) cut to a frame of (height, width), and which (n,) keep enough of themselves."""
     limit = np.asarray([frame[1], frame[0]] * 2, np.float32)
@@ -115,15 +211,19 @@ def _size(image: Pixels) -> tuple[int, int]:
 
 def _place(image: Pixels, left: int, top: int, frame: tuple[int, int]) -> Pixels:
     """A frame filled with the image's mean colour (no artificial edge to black) and the image put into it."""
-    height, width = frame
-    canvas = np.empty((height, width, 3), np.uint8)
+    canvas = np.empty((*frame, 3), np.uint8)
     canvas[:] = image.mean((0, 1)).round().astype(np.uint8)
-    h, w = _size(image)
+    _paste(canvas, image, left, top)
+    return canvas
+
+
+def _paste(canvas: Pixels, image: Pixels, left: int, top: int) -> None:
+    """Write an image into a canvas; what lies outside is cut."""
+    (height, width), (h, w) = _size(canvas), _size(image)
     y1, y2 = max(top, 0), min(top + h, height)
     x1, x2 = max(left, 0), min(left + w, width)
     if y1 < y2 and x1 < x2:
         canvas[y1:y2, x1:x2] = image[y1 - top : y2 - top, x1 - left : x2 - left]
-    return canvas
 
 
 def _recolour(image: Pixels, choice: Augmentation) -> Pixels:

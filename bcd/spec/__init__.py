@@ -6,13 +6,34 @@ of the spec has a file of its own.
 """
 
 from bcd.spec.base import SpecError
-from bcd.spec.data import AugmentSpec, CocoData, DataSpec, DigitsData, VocData
+from bcd.spec.data import (
+    AugmentSpec,
+    CocoData,
+    DataSpec,
+    DigitsData,
+    UnlabeledFiles,
+    UnlabeledScenes,
+    VocData,
+    YoloData,
+)
 from bcd.spec.evaluation import EvaluationSpec
 from bcd.spec.job import JobSpec, ResourceSpec
-from bcd.spec.methods import BckdMethod, MethodSpec
+from bcd.spec.methods import (
+    BckdMethod,
+    CrossKdMethod,
+    FgdMethod,
+    FineGrainedMethod,
+    FitNetMethod,
+    GiMethod,
+    LdMethod,
+    MethodSpec,
+    PkdMethod,
+    SigmoidKdMethod,
+    SoftmaxKdMethod,
+)
 from bcd.spec.models import DetectorSpec
 from bcd.spec.parse import load_spec, parse_spec
-from bcd.spec.schedule import AdamWSpec, CosineSpec, MultiStepSpec, ScheduleSpec, SgdSpec
+from bcd.spec.schedule import AdamWSpec, CosineSpec, EarlyStopSpec, MultiStepSpec, Plan, ScheduleSpec, SgdSpec
 from bcd.spec.teacher import TeacherSpec
 
 __all__ = [
@@ -21,19 +42,33 @@ __all__ = [
     "BckdMethod",
     "CocoData",
     "CosineSpec",
+    "CrossKdMethod",
     "DataSpec",
     "DetectorSpec",
     "DigitsData",
+    "EarlyStopSpec",
     "EvaluationSpec",
+    "FgdMethod",
+    "FineGrainedMethod",
+    "FitNetMethod",
+    "GiMethod",
     "JobSpec",
+    "LdMethod",
     "MethodSpec",
     "MultiStepSpec",
+    "PkdMethod",
+    "Plan",
     "ResourceSpec",
     "ScheduleSpec",
     "SgdSpec",
+    "SigmoidKdMethod",
+    "SoftmaxKdMethod",
     "SpecError",
     "TeacherSpec",
+    "UnlabeledFiles",
+    "UnlabeledScenes",
     "VocData",
+    "YoloData",
     "load_spec",
     "parse_spec",
 ]

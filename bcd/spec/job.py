@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from bcd.spec.base import Strict
-from bcd.spec.data import DataSpec
+from bcd.spec.data import DataSpec, DigitsData
 from bcd.spec.evaluation import EvaluationSpec
 from bcd.spec.methods import MethodSpec
 from bcd.spec.models import DetectorSpec
@@ -18,10 +18,26 @@ from bcd.spec.teacher import TeacherSpec
 
 
 class ResourceSpec(Strict):
-    """What a job occupies while it runs."""
+    """What a job occupies while it runs, on one machine."""
 
-    cpus: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="CPU threads.")
-    gpus: Annotated[int, Field(ge=0, le=1)] = Field(0, description="GPUs.")
+    cpus: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="CPU threads, over all processes.")
+    gpus: Annotated[int, Field(ge=0, le=64)] = Field(0, description="GPUs. Each is driven by a process of its own.")
+    processes: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        None,
+        description="Processes that train together; each takes an equal part of every batch. Default: one for each "
+        "GPU, one without.",
+    )
+
+    @model_validator(mode="after")
+    def _one_process_for_each_gpu(self) -> ResourceSpec:
+        if self.gpus > 0 and self.processes not in (None, self.gpus):
+            raise ValueError(f"{self.gpus} GPUs need as many processes; leave `processes` out, not {self.processes}")
+        return self
+
+    @property
+    def world(self) -> int:
+        """Number of processes that train together."""
+        return self.processes or max(self.gpus, 1)
 
 
 class JobSpec(Strict):
@@ -48,7 +64,34 @@ class JobSpec(Strict):
             raise ValueError("methods need a teacher: add `teacher: {job: ID}` or `teacher: {path: FILE}`")
         if self.teacher is not None and not self.methods:
             raise ValueError("a teacher without methods would do nothing: add `methods: [{type: bckd}]` or drop it")
+        if self.data.unlabeled is not None and not self.methods:
+            raise ValueError(
+                "data.unlabeled needs a method and a teacher, without them its images would teach nothing: add both, "
+                "or drop data.unlabeled"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _batch_and_evaluations(self) -> JobSpec:
+        schedule, world = self.schedule, self.resources.world
+        if schedule.batch_size % (world * schedule.accumulate):
+            raise ValueError(
+                f"schedule.batch_size ({schedule.batch_size}) counts the images of all {world} processes and "
+                f"{schedule.accumulate} parts of a step: make it a multiple of {world * schedule.accumulate}"
+            )
+        if (schedule.early_stop is not None or schedule.keeps_best) and not self.evaluation.every:
+            name = "schedule.early_stop" if schedule.early_stop is not None else "schedule.keep: best"
+            raise ValueError(f"{name} needs evaluations during training: set evaluation.every to a number of steps")
+        return self
+
+    def planned_steps(self) -> int | None:
+        """Number of optimizer steps, where the spec alone says it; None when it takes the data set to know."""
+        images = self.data.train_images if isinstance(self.data, DigitsData) else None
+        if self.data.max_train_images is not None and images is not None:
+            images = min(images, self.data.max_train_images)
+        if self.schedule.steps is None and images is None:
+            return None
+        return self.schedule.resolve(images or 1).steps
 
     def canonical(self) -> dict[str, Any]:
         """The spec as plain JSON values with every default filled in."""
