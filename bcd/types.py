@@ -20,6 +20,7 @@ class SiteGrid:
     `levels` are the slices of the site axis, level by level; strides and centres are in pixels of the padded input.
     `shapes` are (height, width) of each level's map in locations. A location holds `anchors` sites, next to each other
     on the site axis: 1 for GFL, ATSS and FCOS, 9 for RetinaNet. `prior_A4` are the sites' prior boxes, xyxy in pixels.
+    `offset` is where in its cell a centre lies, in strides: 0 at the cell's corner, 0.5 in its middle.
     `layout` is what the sites were made from, hashable: grids of equal layout have equal sites (None: not known).
     """
 
@@ -32,6 +33,7 @@ class SiteGrid:
     shapes: tuple[tuple[int, int], ...]
     anchors: int = 1
     layout: Hashable = None
+    offset: float = 0.0
 
     def __len__(self) -> int:
         return int(self.level_A.shape[0])

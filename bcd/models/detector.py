@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 from bcd.distributed import mean_over_processes
 from bcd.models.backbones import Backbone
 from bcd.models.fpn import FPN
-from bcd.models.heads import Head, HeadMaps
+from bcd.models.heads import Head, HeadMaps, map_shapes
+from bcd.models.options import DetectorOptions, Variant
 from bcd.models.postprocess import PostprocessOptions, postprocess
-from bcd.types import DenseOutputs, Detections, HeadTrace, Targets
+from bcd.models.sites import Priors, site_grid
+from bcd.types import DenseOutputs, Detections, HeadTrace, SiteGrid, Targets
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -61,14 +64,28 @@ class Assignment:
 class Detector(nn.Module):
     """Base class: backbone, pyramid, head. `bcd.build_detector` makes them.
 
-    Subclasses implement `decode`, `assign` and `task_loss`. `info` is set by whoever builds one.
+    Subclasses are made from a backbone and `DetectorOptions`, give this class their `Head` and `Priors`, and implement
+    `decode`, `assign` and `task_loss`. `published` is the variant of the family's published model. `info` is what a
+    file of the detector says about it; without names, classes are called "0", "1", ...
     """
 
-    info: DetectorInfo
+    published: ClassVar[Variant] = Variant()
+    head_type: ClassVar[type[Head]]
 
-    def __init__(self, backbone: Backbone, fpn: FPN, head: Head, strides: tuple[int, ...]):
+    def __init__(self, backbone: Backbone, options: DetectorOptions, priors: Priors = Priors()):
         super().__init__()
-        self.backbone, self.fpn, self.head, self.strides = backbone, fpn, head, strides
+        variant = options.variant
+        self.backbone = backbone
+        self.fpn = FPN(
+            backbone.channels,
+            options.fpn_channels,
+            len(options.strides),
+            extra=variant.fpn_extra,
+            relu=variant.fpn_relu,
+        )
+        self.head = self.head_type(options)
+        self.strides, self.priors, self.options = options.strides, priors, options
+        self.info = DetectorInfo({}, tuple(str(i) for i in range(options.num_classes)))
 
     @property
     def num_classes(self) -> int:
@@ -76,9 +93,8 @@ class Detector(nn.Module):
 
     def normalize(self, images_B3HW: Tensor) -> Tensor:
         """uint8 RGB images to the normalised float images that `forward` takes."""
-        mean, std = (
-            torch.tensor(v, device=images_B3HW.device).view(1, 3, 1, 1) for v in (self.info.mean, self.info.std)
-        )
+        make = _constants if torch.compiler.is_compiling() else _cached_constants
+        mean, std = make(tuple(self.info.mean), tuple(self.info.std), images_B3HW.device)
         return (images_B3HW.float() - mean) / std
 
     def forward(self, images_B3HW: Tensor, trace: tuple[int, ...] = ()) -> DenseOutputs:
@@ -88,16 +104,18 @@ class Detector(nn.Module):
         towers' maps at these depths (see `HeadTrace`).
         """
         features = self.fpn(self.backbone(images_B3HW))
-        return self.decode(self.head(features, trace), features)
+        size = (images_B3HW.shape[-2], images_B3HW.shape[-1])
+        grid = site_grid(map_shapes(features), self.strides, features[0].device, self.priors, size)
+        return self.decode(self.head(features, trace), features, grid)
 
     def continue_from(self, trace: HeadTrace, outputs: DenseOutputs) -> DenseOutputs:
         """Raw outputs when this detector's head goes on from maps inside the towers (of another detector, say).
 
         `outputs` are outputs of this detector for the same images, for grid and features. Gradients flow into `trace`.
         """
-        return self.decode(self.head.continue_from(trace), outputs.features)
+        return self.decode(self.head.continue_from(trace), outputs.features, outputs.grid)
 
-    def decode(self, maps: HeadMaps, features: tuple[Tensor, ...]) -> DenseOutputs:
+    def decode(self, maps: HeadMaps, features: tuple[Tensor, ...], grid: SiteGrid) -> DenseOutputs:
         """The maps of the head's prediction layers as raw outputs with absolute boxes."""
         raise NotImplementedError
 
@@ -112,7 +130,23 @@ class Detector(nn.Module):
     @torch.inference_mode()
     def predict(self, images_B3HW: Tensor, sizes_B2: Tensor, options: PostprocessOptions) -> list[Detections]:
         """Detections of normalised images, in pixels of the input; boxes are clipped to each image's content."""
-        return postprocess(self(images_B3HW), sizes_B2, options)
+        return self.detections(self(images_B3HW), sizes_B2, options)
+
+    def detections(self, outputs: DenseOutputs, sizes_B2: Tensor, options: PostprocessOptions) -> list[Detections]:
+        """Detections of each image from this detector's raw outputs, scored as its variant says."""
+        return postprocess(outputs, sizes_B2, options, self.options.variant.score)
+
+
+def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    first, second = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (mean, std))
+    return first, second
+
+
+@lru_cache(maxsize=64)
+def _cached_constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    # Kept on the device: a copy from the host in every step would wait for it.
+    with torch.inference_mode(False):
+        return _constants(mean, std, device)
 
 
 def make_assignment(
@@ -133,6 +167,8 @@ def make_assignment(
         count_empty_images: N+ counts an image without positives as 1 (ATSS, GFL, RetinaNet in MMDetection); FCOS
             counts the batch as a whole.
     """
+    if targets.labelled_B is not None:  # what an image without labels shows is not known: it has no positives
+        positive_BA = positive_BA & (targets.labelled_B > 0)[:, None]
     if targets.labels_BG.shape[1] == 0:
         label_BA = torch.full_like(box_BA, num_classes)
         box_BA4 = targets.boxes_BG4.new_zeros(*box_BA.shape, 4)

@@ -13,10 +13,10 @@ from bcd.distributed import mean_over_processes
 from bcd.losses import distribution_focal, giou_loss, quality_focal
 from bcd.models.backbones import Backbone
 from bcd.models.detector import Assignment, Detector, make_assignment
-from bcd.models.fpn import FPN
-from bcd.models.heads import PRIOR_PROBABILITY, Head, HeadMaps, Scale, flatten_sites, map_shapes, prediction
-from bcd.models.sites import Priors, site_grid
-from bcd.types import DenseOutputs, Targets
+from bcd.models.heads import PRIOR_PROBABILITY, Head, HeadMaps, Scale, flatten_sites, prediction
+from bcd.models.options import DetectorOptions, given
+from bcd.models.sites import Priors
+from bcd.types import DenseOutputs, SiteGrid, Targets
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,12 @@ class GFLLoss:
 class GFLHead(Head):
     """Two towers and two prediction layers, shared by all levels."""
 
-    def __init__(self, channels: int, stacked_convs: int, num_classes: int, reg_max: int, levels: int):
-        super().__init__(channels, stacked_convs)
-        self.cls = prediction(channels, num_classes, PRIOR_PROBABILITY)
-        self.reg = prediction(channels, 4 * (reg_max + 1))
-        self.scales = nn.ModuleList(Scale() for _ in range(levels))
+    def __init__(self, options: DetectorOptions):
+        super().__init__(options)
+        channels = options.fpn_channels
+        self.cls = prediction(channels, options.num_classes, PRIOR_PROBABILITY)
+        self.reg = prediction(channels, 4 * (options.reg_max + 1))
+        self.scales = nn.ModuleList(Scale() for _ in options.strides)
 
     def predict(self, cls: Tensor, reg: Tensor, level: int) -> tuple[Tensor, Tensor, None]:
         return self.cls(cls), self.scales[level](self.reg(reg)).float(), None
@@ -54,32 +55,18 @@ class GFLHead(Head):
 class GFL(Detector):
     """GFL: backbone, pyramid and head. Build it with `bcd.build_detector("gfl", ...)`."""
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        *,
-        num_classes: int,
-        fpn_channels: int,
-        stacked_convs: int,
-        strides: tuple[int, ...],
-        reg_max: int,
-        prior_scale: float = 8.0,
-        loss: GFLLoss | None = None,
-    ):
-        super().__init__(
-            backbone,
-            FPN(backbone.channels, fpn_channels, len(strides)),
-            GFLHead(fpn_channels, stacked_convs, num_classes, reg_max, len(strides)),
-            strides,
-        )
-        self.reg_max, self.priors = reg_max, Priors.square(prior_scale)
-        self.loss = loss or GFLLoss()
-        self.bins_R: Tensor
-        self.register_buffer("bins_R", torch.arange(reg_max + 1, dtype=torch.float32), persistent=False)
+    head_type = GFLHead
 
-    def decode(self, maps: HeadMaps, features: tuple[Tensor, ...]) -> DenseOutputs:
+    def __init__(self, backbone: Backbone, options: DetectorOptions, loss: GFLLoss | None = None):
+        variant = options.variant
+        side = given(options.prior_scale, 8.0)
+        super().__init__(backbone, options, Priors.square(side, variant.centre_offset, variant.dynamic_strides))
+        self.reg_max, self.loss = options.reg_max, loss or GFLLoss()
+        self.bins_R: Tensor
+        self.register_buffer("bins_R", torch.arange(self.reg_max + 1, dtype=torch.float32), persistent=False)
+
+    def decode(self, maps: HeadMaps, features: tuple[Tensor, ...], grid: SiteGrid) -> DenseOutputs:
         device = maps.reg[0].device
-        grid = site_grid(map_shapes(maps.cls), self.strides, device, self.priors)
         logits_BAC = flatten_sites(maps.cls, maps.cls[0].shape[1])
         dist_BA4R = flatten_sites(maps.reg, maps.reg[0].shape[1])
         dist_BA4R = dist_BA4R.view(*dist_BA4R.shape[:2], 4, self.reg_max + 1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from bcd.models.norms import group_norm
+from bcd.models.options import DetectorOptions, Variant
 from bcd.types import HeadTrace
 
 # Initial score of every class, so that the first steps are not drowned in background (focal loss paper, 4.1).
@@ -16,12 +18,12 @@ PRIOR_PROBABILITY = 0.01
 
 
 class ConvNorm(nn.Module):
-    """3x3 convolution, GroupNorm (then without bias) or none (then with bias), ReLU."""
+    """3x3 convolution, GroupNorm or none, ReLU. The convolution has a bias where no norm follows, or when asked."""
 
-    def __init__(self, inside: int, outside: int, norm: bool = True):
+    def __init__(self, inside: int, outside: int, norm: bool = True, *, bias: bool = False, eps: float = 1e-5):
         super().__init__()
-        self.conv = nn.Conv2d(inside, outside, 3, padding=1, bias=not norm)
-        self.gn = group_norm(outside, most=32) if norm else None  # 32 as published
+        self.conv = nn.Conv2d(inside, outside, 3, padding=1, bias=bias or not norm)
+        self.gn = group_norm(outside, most=32, eps=eps) if norm else None  # 32 as published
         self.relu = nn.ReLU(inplace=True)
         nn.init.normal_(self.conv.weight, std=0.01)
         if self.conv.bias is not None:
@@ -36,9 +38,10 @@ class ConvNorm(nn.Module):
         return out
 
 
-def tower(channels: int, depth: int, norm: bool = True) -> nn.ModuleList:
+def tower(channels: int, depth: int, variant: Variant = Variant()) -> nn.ModuleList:
     """`depth` ConvNorm blocks."""
-    return nn.ModuleList(ConvNorm(channels, channels, norm) for _ in range(depth))
+    norm, bias, eps = variant.head_norm == "gn", variant.head_bias, variant.gn_eps
+    return nn.ModuleList(ConvNorm(channels, channels, norm, bias=bias, eps=eps) for _ in range(depth))
 
 
 class Scale(nn.Module):
@@ -75,9 +78,11 @@ class HeadMaps:
 class Head(nn.Module):
     """Two towers shared by all levels. Subclasses add prediction layers and implement `predict`."""
 
-    def __init__(self, channels: int, stacked_convs: int, *, norm: bool = True):
+    def __init__(self, options: DetectorOptions):
         super().__init__()
-        self.cls_tower, self.reg_tower = (tower(channels, stacked_convs, norm) for _ in range(2))
+        self.cls_tower, self.reg_tower = (
+            tower(options.fpn_channels, options.stacked_convs, options.variant) for _ in range(2)
+        )
 
     def predict(self, cls: Tensor, reg: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Class, box and centerness maps of one level from the towers' last maps."""
@@ -133,6 +138,6 @@ def flatten_sites(maps: list[Tensor], width: int) -> Tensor:
     return torch.cat([m.permute(0, 2, 3, 1).reshape(m.shape[0], -1, width) for m in maps], dim=1)
 
 
-def map_shapes(maps: list[Tensor]) -> list[tuple[int, int]]:
+def map_shapes(maps: Sequence[Tensor]) -> list[tuple[int, int]]:
     """(height, width) of each level's map."""
     return [(m.shape[-2], m.shape[-1]) for m in maps]
