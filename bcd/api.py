@@ -80,6 +80,11 @@ def run_job(
         raise JobError("bad-data", str(error)) from None
     for part, dataset in (("train", splits.train), ("val", splits.val)):
         sink.log(f"{part}: {len(dataset)} images, {len(dataset.class_names)} classes")
+    added = 0
+    if splits.unlabeled is not None and spec.data.unlabeled is not None:
+        added = spec.data.unlabeled.count(spec.schedule.batch_size)
+        sink.log(f"unlabelled: {len(splits.unlabeled)} images, {added} added to each batch")
+    sink.log(f"data version: {splits.version}")
 
     student = _student(spec, splits.train.class_names).to(device)
     teacher = _teacher(spec, teacher_path, student, device)
@@ -120,18 +125,29 @@ def run_job(
         return results
 
     def make(step: int) -> Any:
-        return train_batch(splits.train, spec.data, step=step, batch_size=spec.schedule.batch_size, seed=spec.seed)
+        return train_batch(
+            splits.train,
+            spec.data,
+            step=step,
+            batch_size=spec.schedule.batch_size,
+            seed=spec.seed,
+            unlabeled=splits.unlabeled,
+            steps=spec.schedule.steps,
+        )
+
+    def on_metrics(step: int, values: dict[str, float]) -> None:
+        sink.metrics(step, {**values, "unlabeled_images": float(step * added)} if added else values)
 
     sink.phase("train")
     try:
-        if teacher is not None and worth_caching(spec, splits.train, methods, student):
-            sink.log(f"running the teacher once over {len(splits.train):,} training images")
-            task.teacher = cache_outputs(teacher, splits.train, spec, device, trainer.autocast())
+        if teacher is not None and worth_caching(spec, splits.training, methods, student):
+            sink.log(f"running the teacher once over {len(splits.training):,} training images")
+            task.teacher = cache_outputs(teacher, splits.training, spec, device, trainer.autocast())
             sink.log(f"its outputs are kept in memory: {task.teacher.bytes / 1e6:.0f} MB")
         with closing(prefetch(make, trainer.step, spec.schedule.steps)) as batches:
             trainer.fit(
                 batches,
-                on_metrics=sink.metrics,
+                on_metrics=on_metrics,
                 on_checkpoint=sink.checkpoint,
                 on_evaluate=lambda step: judge(step, f"step-{step}"),
                 evaluate_every=spec.evaluation.every,

@@ -101,8 +101,8 @@ def _names(value: Any, file: Path) -> tuple[str, ...]:
 def _from_yaml(content: dict[str, Any], role: str, file: Path, root: Path) -> Iterator[Path]:
     """The folders or lists of a split. They are looked for below data.root, wherever the file's `path` points."""
     value = content.get(role) or (content.get("valid") if role == "val" else None)
-    texts = value if isinstance(value, list) else [value]
-    if not value or not all(isinstance(text, str) for text in texts):
+    texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text]
+    if not texts:
         raise DataError(f"{file}: `{role}` must name a folder of images or a .txt list; or set data.{role}")
     base = content.get("path")
     bases = [root, file.parent] + ([root / base] if isinstance(base, str) else [])
