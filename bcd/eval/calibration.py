@@ -75,8 +75,8 @@ def calibrate(
 
 def _sums(place: Ints, score: Floats, right: Bools, size: int) -> tuple[Floats, Floats, Floats]:
     """By place: detections, sum of scores, right ones."""
-    return (
-        np.bincount(place, minlength=size).astype(np.float64),
-        np.bincount(place, weights=score, minlength=size),
-        np.bincount(place, weights=right.astype(np.float64), minlength=size),
+    count, total, hits = (
+        np.bincount(place, weights=weight, minlength=size).astype(np.float64)
+        for weight in (np.ones(len(place)), score, right.astype(np.float64))
     )
+    return count, total, hits

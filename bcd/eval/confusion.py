@@ -37,9 +37,9 @@ def confusion(flat: Flat, *, score: float, iou: float = 0.5) -> Confusion:
     assign(pairs.only((pairs.iou_P >= iou) & left_D[pairs.det_P] & (det_G[pairs.truth_P] < 0)), truth_D, det_G)
 
     background = flat.classes
-    counts_KK = np.zeros((background + 1, background + 1), np.int64)
     joined = np.flatnonzero(truth_D >= 0)
+    counts_KK = np.zeros((background + 1, background + 1), np.int64)
     np.add.at(counts_KK, (flat.label_G[truth_D[joined]], flat.label_D[joined]), 1)
-    np.add.at(counts_KK, (background, flat.label_D[left_D & (truth_D < 0)]), 1)
-    np.add.at(counts_KK, (flat.label_G[~flat.ignore_G & (det_G < 0)], background), 1)
+    counts_KK[background, :-1] = np.bincount(flat.label_D[left_D & (truth_D < 0)], minlength=background)
+    counts_KK[:-1, background] = np.bincount(flat.label_G[~flat.ignore_G & (det_G < 0)], minlength=background)
     return Confusion(counts_KK, iou, score)

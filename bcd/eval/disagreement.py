@@ -110,7 +110,7 @@ def rank_disagreements(dataset: Dataset, first: View, second: View, *, top: int 
     return ranked
 
 
-def _best(dataset: Dataset, score_B: Floats, top: int) -> list[int]:
+def _best(dataset: Dataset, score_B: Floats | Ints, top: int) -> list[int]:
     ids = np.asarray([record.id for record in dataset.records])
     # Sums of the same scores in another order differ in their last bits; rounded, they are equal.
     order = np.lexsort((ids, -score_B.round(9)))

@@ -189,7 +189,8 @@ def _overlap(box_P4: Floats, other_P4: Floats, *, crowd: bool) -> Floats:
     common_P = size_P2.clip(min=0).prod(1)
     area_P = (box_P4[:, 2:] - box_P4[:, :2]).clip(min=0).prod(1)
     whole_P = area_P if crowd else area_P + (other_P4[:, 2:] - other_P4[:, :2]).prod(1) - common_P
-    return np.divide(common_P, whole_P, out=np.zeros_like(common_P), where=whole_P > 0)
+    overlap_P: Floats = np.divide(common_P, whole_P, out=np.zeros_like(common_P), where=whole_P > 0)
+    return overlap_P
 
 
 def _rank(group_D: Ints) -> Ints:

@@ -143,7 +143,7 @@ def load_predictions(path: str | Path) -> Predictions:
         raise PredictionsError(f"{path} holds a box or score that is not finite")
     if total and not (label.min() >= 0 and label.max() < len(names)):
         raise PredictionsError(f"{path} holds a class index outside its {len(names)} classes")
-    parts = (torch.from_numpy(array).split(count.tolist()) for array in (box, score, label.astype(np.int64)))
+    parts = [torch.split(torch.from_numpy(array), count.tolist()) for array in (box, score, label.astype(np.int64))]
     detections = [Detections(*three) for three in zip(*parts, strict=True)] if len(count) else []
     return Predictions(tuple(image_id.tolist()), detections, names, data_hash, protocol, detector)
 

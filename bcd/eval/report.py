@@ -12,8 +12,8 @@ The JSON (`Report.to_json`, schema `bcd-report-1`; later versions only add keys)
                          ("0.50", "0.75", "0.50:0.95"); null without objects
     best_threshold       score with the largest F1 at IoU .5 over all classes, with f1, precision, recall, right, wrong,
                          missed; null without a right detection
-    confusion            iou, score, background (its index, the number of classes) and cells: [object's class, detection's
-                         class, count] for each count that is not 0
+    confusion            iou, score, background (its index, the number of classes) and cells: [class of the object,
+                         class of the detection, count] for each count that is not 0
     errors               iou (.5 and .1), AP50, types: for each of TIDE's types count, gain (points of AP50 if it alone
                          were corrected) and per_class (counts by class index, 0 left out); false_positives and
                          false_negatives: gain without any of them
