@@ -44,6 +44,8 @@ def open_data(spec: DataSpec, *, cache_dir: Path | None = None, progress: Progre
         return open_digits(spec, cache_dir, progress)
     reader: Any = {"coco": open_coco, "voc": open_voc, "yolo": open_yolo}[spec.type]
     splits: Splits = reader(spec, progress)
+    if spec.skip_empty and isinstance(splits.train, FileDataset):
+        splits = replace(splits, train=splits.train.without_empty())
     if spec.unlabeled is not None:
         faults, cache = Faults(spec.on_invalid), splits.train.cache if isinstance(splits.train, FileDataset) else None
         more = open_unlabeled(

@@ -34,6 +34,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 CACHE_BYTES = 768 * 2**20  # holds a few hundred images of 800x1067, and leaves room on a machine with 4 GB
 
+EMPTY = "image without objects, left out (skip_empty)"
 SIDEWAYS = 5  # from this EXIF orientation on, width and height change places
 _FAILURES = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -238,6 +239,22 @@ class FileDataset(Dataset):
         self.faults = faults
         self.upright = upright
         self.notes = dict(notes or {})
+
+    def without_empty(self) -> FileDataset:
+        """The images with an object that is not ignored. Raises `DataError` when there is none."""
+        kept = [n for n, record in enumerate(self.records) if not record.ignore.all()]
+        if not kept:
+            raise DataError("data.skip_empty leaves no training image: none has an object; look at the annotations")
+        left_out = len(self.records) - len(kept)
+        return FileDataset(
+            self.class_names,
+            [self.records[n] for n in kept],
+            [self.paths[n] for n in kept],
+            faults=self.faults,
+            cache=self.cache,
+            upright=self.upright,
+            notes={**self.notes, **({EMPTY: left_out} if left_out else {})},
+        )
 
     def load_image(self, i: int) -> NDArray[np.uint8]:
         """Pixels of image `i` as (H, W, 3) uint8 RGB. Raises `DataError` when the file cannot be decoded."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypedDict, TypeVar
@@ -81,28 +81,33 @@ def train_batch(
     divisor: int = 32,
     unlabeled: Dataset | None = None,
     steps: int | None = None,
+    positions: Sequence[int] | None = None,
 ) -> Batch:
     """The training batch of a step (from 0). Raises `DataError` when an image cannot be decoded.
 
     Epochs follow each other without a break: a batch may hold the end of one and the start of the next. Ignored
     objects (crowd, difficult) are not among the targets. With `unlabeled` images, `data.unlabeled.count(batch_size)`
     of them follow the `batch_size` labelled ones; those are the same with and without. `steps` is the length of the
-    run, for changes that end before it does.
+    run, for changes that end before it does. `positions` asks for a part of the batch alone: those images come out as
+    in the whole batch, but for the padding.
     """
-    ticks = [_Tick(seed, step, position, steps, data.max_train_images) for position in range(batch_size)]
-    indices = batch_indices(dataset, data, step=step, batch_size=batch_size, seed=seed)
-    examples = [_example(dataset, data, index, tick) for index, tick in zip(indices, ticks, strict=True)]
     extra, weight = 0, 1.0
     if unlabeled is not None and data.unlabeled is not None:
         extra, weight = data.unlabeled.count(batch_size), data.unlabeled.weight
-        ticks = [_Tick(seed, step, batch_size + position, steps, None) for position in range(extra)]
-        indices = batch_indices(unlabeled, data, step=step, batch_size=extra, seed=seed, labelled=False)
-        examples += [_example(unlabeled, data, index, tick) for index, tick in zip(indices, ticks, strict=True)]
+    chosen = range(batch_size + extra) if positions is None else positions
+    indices = batch_indices(dataset, data, step=step, batch_size=batch_size, seed=seed)
+    if extra and unlabeled is not None:
+        indices += batch_indices(unlabeled, data, step=step, batch_size=extra, seed=seed, labelled=False)
+    examples = []
+    for position in chosen:
+        source, most = (dataset, data.max_train_images) if position < batch_size else (unlabeled, None)
+        assert source is not None  # there are no such positions without unlabelled images
+        examples.append(_example(source, data, indices[position], _Tick(seed, step, position, steps, most)))
     images_B3HW, sizes_B2 = _pad_images([example.pixels for example in examples], divisor)
     targets = _pad_targets([e.boxes for e in examples], [e.labels for e in examples], sizes_B2)
     if extra:
-        labelled_B = torch.tensor([1.0] * batch_size + [0.0] * extra)
-        distill_B = torch.tensor([1.0] * batch_size + [weight] * extra)
+        labelled_B = torch.tensor([float(position < batch_size) for position in chosen])
+        distill_B = torch.tensor([1.0 if position < batch_size else weight for position in chosen])
         targets = replace(targets, labelled_B=labelled_B, distill_B=distill_B)
     return Batch(images_B3HW, targets, tuple(example.id for example in examples))
 
@@ -192,7 +197,7 @@ def _example(dataset: Dataset, data: Data, index: int, tick: _Tick) -> _Example:
     boxes, labels = record.boxes[~record.ignore], record.labels[~record.ignore]
     spec = data.augment
     short = draw_short_side(spec, **tick.key)
-    frame = _input_size(*size, data, short)
+    frame = input_size(*size, data, short)
     if is_identity(spec):
         pixels = dataset.load_resized(index, frame)
         return _Example(pixels, scale_boxes(boxes, size, frame), labels, record.id)
@@ -207,7 +212,7 @@ def _example(dataset: Dataset, data: Data, index: int, tick: _Tick) -> _Example:
         pixels = pixels[y1:y2, x1:x2]
         boxes, kept = clip_boxes(boxes - np.asarray([x1, y1, x1, y1], np.float32), (y2 - y1, x2 - x1))
         boxes, labels = boxes[kept], labels[kept]
-        frame = _input_size(y2 - y1, x2 - x1, data, short, cropped=True)
+        frame = input_size(y2 - y1, x2 - x1, data, short, cropped=True)
     pixels, boxes, kept = augment(pixels, boxes, frame, draw_augmentation(spec, **tick.key))
     return _Example(pixels, boxes[kept], labels[kept], record.id)
 
@@ -274,7 +279,7 @@ def _eval_batch(dataset: Dataset, data: Data, indices: tuple[int, ...], divisor:
     images, scales = [], []
     for index in indices:
         record = dataset.records[index]
-        height, width = _input_size(record.height, record.width, data)
+        height, width = input_size(record.height, record.width, data)
         images.append(dataset.load_resized(index, (height, width)))
         scales.append((width / record.width, height / record.height))
     images_B3HW, sizes_B2 = _pad_images(images, divisor)
@@ -283,7 +288,7 @@ def _eval_batch(dataset: Dataset, data: Data, indices: tuple[int, ...], divisor:
 
 def padded_size(height: int, width: int, data: Data, divisor: int = 32) -> tuple[int, int]:
     """(height, width) of the input that an image of the given size becomes when it is alone in its batch."""
-    height, width = _input_size(height, width, data)
+    height, width = input_size(height, width, data)
     return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
 
@@ -293,7 +298,7 @@ def _order(count: int, seed: int, epoch: int, stream: int = _STREAM) -> NDArray[
     return np.random.default_rng([stream, seed, epoch + 1]).permutation(count)
 
 
-def _input_size(
+def input_size(
     height: int, width: int, data: Data, short: int | None = None, *, cropped: bool = False
 ) -> tuple[int, int]:
     """(height, width) at which an image enters the model; `short` takes the place of the shorter side's limit.

@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,6 +20,8 @@ Progress = Callable[[str], None]
 Box = tuple[float, float, float, float]
 Place = str | Callable[[], str]  # a function where finding the line is slow
 
+# How many places of each kind of fault are kept. Not in a training run: finding a line in a large file takes seconds.
+EXAMPLES: ContextVar[int] = ContextVar("examples", default=0)
 SHOWN_FAULTS = 5  # enough to see the pattern, short enough for one screen
 
 
@@ -144,9 +147,13 @@ class Faults:
     counts: Counter[str] = field(default_factory=Counter)
     clipped: int = 0
     shown: list[str] = field(default_factory=list)
+    examples: dict[str, list[str]] = field(default_factory=dict)  # by reason; only where EXAMPLES asks for them
 
     def add(self, reason: str, place: Place, detail: str = "") -> None:
         self.counts[reason] += 1
+        if self.counts[reason] <= EXAMPLES.get():
+            where = place if isinstance(place, str) else place()
+            self.examples.setdefault(reason, []).append(where + (f": {detail}" if detail else ""))
         if self.on_invalid == "refuse" and len(self.shown) < SHOWN_FAULTS:
             where = place if isinstance(place, str) else place()
             self.shown.append(f"{where}: {reason}" + (f": {detail}" if detail else ""))

@@ -162,6 +162,11 @@ class _FileData(_DataSpec):
     image_size: tuple[Side, Side] = Field(
         (800, 1333), description="Keep-ratio resize: shorter and longer side in pixels at most."
     )
+    skip_empty: bool = Field(
+        False,
+        description="Leave out training images without any object to learn, as published COCO training does. "
+        "Validation keeps them.",
+    )
     unlabeled: UnlabeledFiles | None = Field(None, description="Images that are only distilled from the teacher.")
 
     @model_validator(mode="after")
