@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bcd.models.atss import ATSS
-from bcd.models.backbones import BACKBONES
+from bcd.models.backbones import VARIANT_KEYS, build_backbone
 from bcd.models.detector import Detector, DetectorInfo
 from bcd.models.fcos import FCOS
 from bcd.models.gfl import GFL
@@ -14,9 +14,6 @@ from bcd.models.options import BoxLoss, DetectorOptions
 from bcd.models.retinanet import RetinaNet
 
 DETECTORS: dict[str, type[Detector]] = {"gfl": GFL, "atss": ATSS, "fcos": FCOS, "retinanet": RetinaNet}
-
-# Keys of a variant that are the backbone's; the others are the detector's (see `bcd.models.options.Variant`).
-BACKBONE_VARIANT = ("style", "norm_eps", "activation")
 
 
 def build_detector(
@@ -48,7 +45,7 @@ def build_detector(
 
     Args:
         detector: head family: "gfl", "atss", "fcos" or "retinanet".
-        backbone: a key of `bcd.models.backbones.BACKBONES`.
+        backbone: a key of `bcd.models.backbones.BACKBONES`, or "timm:NAME".
         num_classes, class_names: give one of the two; without names the classes are called "0", "1", ...
         width: base width of the tiny backbone.
         fpn_channels: channels of pyramid and head.
@@ -56,9 +53,9 @@ def build_detector(
         strides: of the pyramid levels, in pixels.
         reg_max: GFL's largest box distance in units of the stride.
         prior_scale to box_loss: see `bcd.spec.DetectorSpec`; None is the detector's published value.
-        frozen_stages, norm_eval, pretrained: for backbones with BatchNorm, see `bcd.spec.DetectorSpec`.
+        frozen_stages, norm_eval, pretrained: of the backbone, see `bcd.spec.DetectorSpec`.
         variant: in what a foreign checkpoint's detector differs from the published one: keys of
-            `bcd.models.options.Variant`, and of the backbone ("style", "norm_eps", "activation").
+            `bcd.models.options.Variant`, and of the backbone (see `bcd.models.backbones.build_backbone`).
 
     Returns:
         A module whose `forward` takes normalised float images (B, 3, H, W) and returns `DenseOutputs`.
@@ -68,8 +65,6 @@ def build_detector(
     """
     if detector not in DETECTORS:
         raise ValueError(f"unknown detector {detector!r}; known: {', '.join(DETECTORS)}")
-    if backbone not in BACKBONES:
-        raise ValueError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
     if (num_classes is None) == (class_names is None):
         raise ValueError("give exactly one of num_classes and class_names")
     names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(num_classes or 0))
@@ -84,10 +79,10 @@ def build_detector(
         "negative_iou": negative_iou, "centre_sampling": centre_sampling, "focal_alpha": focal_alpha,
         "focal_gamma": focal_gamma, "box_loss": box_loss,
     }  # fmt: skip
-    of_backbone = {key: variant[key] for key in BACKBONE_VARIANT if key in variant}
-    of_head = make.published.changed({key: value for key, value in variant.items() if key not in BACKBONE_VARIANT})
-    fixed = {"frozen_stages": frozen_stages, "norm_eval": norm_eval}
-    body = BACKBONES[backbone](width=width, strides=strides, pretrained=pretrained, **fixed, **of_backbone)
+    of_backbone = {key: value for key, value in variant.items() if key in VARIANT_KEYS}
+    of_head = make.published.changed({key: value for key, value in variant.items() if key not in VARIANT_KEYS})
+    fixed: dict[str, Any] = {"frozen_stages": frozen_stages, "norm_eval": norm_eval}
+    body = build_backbone(backbone, width=width, strides=strides, pretrained=pretrained, variant=of_backbone, **fixed)
     if strides[: len(body.strides)] != body.strides:
         raise ValueError(
             f"backbone {backbone!r} gives strides {list(body.strides)}; strides {list(strides)} do not fit"

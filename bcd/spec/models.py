@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from bcd.spec.backbones import BackboneName, backbone_entry, check_backbone
 from bcd.spec.base import Fraction, NonNegative, Strict
 
 # Options that only some detectors read. Set for another one they would do nothing, so they are refused there.
@@ -27,8 +28,10 @@ class DetectorSpec(Strict):
     """
 
     detector: Literal["gfl", "atss", "fcos", "retinanet"] = Field("gfl", description="Head family.")
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "tiny"] = Field(
-        "resnet18", description="torchvision ResNet, or `tiny`: a small GroupNorm network for CPU work."
+    backbone: BackboneName = Field(
+        "resnet18",
+        description="torchvision's network of that name; `tiny`, a small GroupNorm network for CPU work; or "
+        "`timm:NAME` for a network of the timm library (optional extra `timm`).",
     )
     width: Annotated[int, Field(ge=4, le=256, multiple_of=4)] = Field(
         16, description="Base width of the `tiny` backbone. Other backbones ignore it."
@@ -81,14 +84,14 @@ class DetectorSpec(Strict):
         -1, description="Freeze the stem and this many backbone stages (-1: nothing). Published GFL freezes 1."
     )
     norm_eval: bool = Field(False, description="Keep BatchNorm statistics fixed while training (published GFL: true).")
-    pretrained: bool = Field(False, description="Start the backbone from torchvision's ImageNet weights.")
+    pretrained: bool = Field(False, description="Start the backbone from torchvision's (or timm's) ImageNet weights.")
 
     @model_validator(mode="after")
     def _doubling(self) -> DetectorSpec:
         if any(b != 2 * a for a, b in zip(self.strides, self.strides[1:], strict=False)):
             raise ValueError(f"strides must double from level to level, not {list(self.strides)}")
-        if self.backbone != "tiny" and self.strides[:3] != (8, 16, 32):
-            raise ValueError(f"strides of a ResNet detector begin with 8, 16, 32, not {list(self.strides)}")
+        if backbone_entry(self.backbone).fixed_strides and self.strides[:3] != (8, 16, 32):
+            raise ValueError(f"strides of a {self.backbone} detector begin with 8, 16, 32, not {list(self.strides)}")
         if self.box_loss == "l1" and self.detector != "retinanet":
             raise ValueError(
                 "box_loss l1 is RetinaNet's; for " + self.detector + " take giou, diou, ciou, iou or log_iou"
@@ -99,6 +102,7 @@ class DetectorSpec(Strict):
         low, high = self.negative_iou or 0.4, self.positive_iou or 0.5
         if low > high:
             raise ValueError(f"negative_iou {low} must not be above positive_iou {high}")
-        if self.backbone == "tiny" and self.pretrained:
-            raise ValueError("there are no pretrained weights for the tiny backbone; set pretrained: false")
+        check_backbone(
+            self.backbone, frozen_stages=self.frozen_stages, norm_eval=self.norm_eval, pretrained=self.pretrained
+        )
         return self
