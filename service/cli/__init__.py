@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import demo, jobs, local, serve
+from service.cli import demo, evaluate, jobs, local, serve
 from service.cli.console import EXIT_INTERRUPTED, fault_lines, remark, say
 
 app = typer.Typer(
@@ -58,6 +58,8 @@ app.command("logs", rich_help_panel=JOBS)(jobs.logs)
 app.command("download", rich_help_panel=JOBS)(jobs.download)
 app.command("cancel", rich_help_panel=JOBS)(jobs.cancel)
 app.command("train", rich_help_panel=ALONE)(local.train)
+app.command("evaluate", rich_help_panel=ALONE)(evaluate.evaluate)
+app.command("report", rich_help_panel=ALONE)(evaluate.report)
 app.command("validate", rich_help_panel=ALONE)(local.validate)
 app.command("schema", rich_help_panel=ALONE)(local.schema)
 
