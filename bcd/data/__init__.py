@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bcd.data.coco import open_coco
 from bcd.data.digits import open_digits
-from bcd.data.images import FileDataset, PixelCache, check_root
+from bcd.data.images import FileDataset, check_root
 from bcd.data.loader import Batch, EvalBatch, eval_batches, prefetch, train_batch
 from bcd.data.records import DataError, Dataset, Faults, ImageRecord, Progress, Splits
 from bcd.data.unlabeled import open_unlabeled
@@ -44,14 +43,15 @@ def open_data(spec: DataSpec, *, cache_dir: Path | None = None, progress: Progre
         return open_digits(spec, cache_dir, progress)
     reader: Any = {"coco": open_coco, "voc": open_voc, "yolo": open_yolo}[spec.type]
     splits: Splits = reader(spec, progress)
-    if spec.skip_empty and isinstance(splits.train, FileDataset):
-        splits = replace(splits, train=splits.train.without_empty())
+    train = splits.train
+    assert isinstance(train, FileDataset)
+    if spec.skip_empty:
+        train = train.without_empty()
+    more = None
     if spec.unlabeled is not None:
-        faults, cache = Faults(spec.on_invalid), splits.train.cache if isinstance(splits.train, FileDataset) else None
-        more = open_unlabeled(
-            spec.unlabeled, check_root(spec.root), splits.train, faults, cache or PixelCache(), progress
-        )
-        splits = replace(splits, unlabeled=more)
+        faults = Faults(spec.on_invalid)
+        more = open_unlabeled(spec.unlabeled, check_root(spec.root), train, faults, train.cache, progress)
+    splits = Splits(train, splits.val, more)
     if progress:
         for line in _remarks(splits):
             progress(line)

@@ -18,9 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bcd.data.guess import guess_data
 from bcd.data.images import FileDataset, in_threads
 from bcd.data.loader import Data, batch_indices, input_size
 from bcd.data.records import EXAMPLES, DataError, Dataset, Progress, Splits
+from bcd.data.unlabeled import open_folder
+from bcd.spec import YoloData
 
 SHOWN = 3  # places shown for each kind of fault
 SMALL, MEDIUM = 32**2, 96**2  # COCO's limits of object areas, square pixels of the original image
@@ -150,10 +153,7 @@ def report(
     faults += _copies(parts, prints)
     missing = _missing_classes(splits)
     remarks = [*_missing_remarks(missing), *_path_remarks(parts, prints), *_look_alikes(parts, prints)]
-    digest = None
-    if pixels:
-        lines = [splits.version, *(one.key for name in parts for one in prints[name])]
-        digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    digest = _pixel_version(splits.version, prints) if pixels else None
     return Report(
         source,
         data.type,
@@ -164,6 +164,37 @@ def report(
         tuple(faults),
         tuple(remarks),
     )
+
+
+def check_folder(
+    folder: Path, *, source: str | None = None, pixels: bool = False, progress: Progress | None = None
+) -> Report:
+    """Check a folder that no spec describes yet, in whatever form it is; see `guess_data`. A folder of mere images is
+    checked as unlabelled ones."""
+    source = source or str(folder)
+    try:
+        data = guess_data(folder)
+        if data is not None:
+            return check_data(data, source=source, pixels=pixels, progress=progress)
+        token = EXAMPLES.set(SHOWN)
+        try:
+            images = open_folder(folder, progress)
+        finally:
+            EXAMPLES.reset(token)
+    except DataError as error:
+        return Report(source, "unknown", faults=(Fault(UNREADABLE, "all", 1, (str(error),)),))
+    parts: dict[str, Dataset] = {"unlabelled": images}
+    prints = _fingerprints(parts, pixels, progress)
+    faults = [*_reading_faults("unlabelled", images), *_broken(parts, prints), *_copies(parts, prints)]
+    digest = _pixel_version(images.content_hash, prints) if pixels else None
+    data = YoloData(type="yolo", root=str(folder), classes=("thing",), train=".", val=".")  # for its default sizes
+    described = {"unlabelled": _describe(images, data, Model())}
+    return Report(source, "images", images.content_hash, digest, described, faults=tuple(faults))
+
+
+def _pixel_version(version: str, prints: dict[str, list[_Print]]) -> str:
+    lines = [version, *(one.key for some in prints.values() for one in some)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 # ------------------------------------------------------------------------------------------------- what it holds

@@ -39,6 +39,16 @@ def open_unlabeled(
     )
 
 
+def open_folder(folder: Path, progress: Progress | None) -> FileDataset:
+    """All images of a folder by themselves, without classes; what does not open is left out. Raises `DataError`."""
+    faults = Faults("skip")
+    found: list[tuple[str, Path, Place]] = [
+        (str(path.relative_to(folder)), path, str(path)) for path in image_files(folder, "unlabeled.folder")
+    ]
+    records, paths = keep_probed(found, faults, "unlabelled", progress)
+    return FileDataset((), records, paths, faults=faults, cache=PixelCache(), upright=True)
+
+
 def image_files(folder: Path, key: str) -> list[Path]:
     """The image files below a folder, in a fixed order; hidden ones are none. Raises `DataError` when it is empty."""
     if not folder.is_dir():
