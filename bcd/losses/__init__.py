@@ -4,6 +4,8 @@ from bcd.losses.binary_distillation import binary_classification_distillation, b
 from bcd.losses.box import giou_loss, iou_localization_distillation
 from bcd.losses.distribution_focal import distribution_focal
 from bcd.losses.quality_focal import quality_focal
+from bcd.losses.sigmoid_distillation import sigmoid_kl_sum
+from bcd.losses.softmax_distillation import softmax_kl
 
 __all__ = [
     "binary_classification_distillation",
@@ -12,4 +14,6 @@ __all__ = [
     "giou_loss",
     "iou_localization_distillation",
     "quality_focal",
+    "sigmoid_kl_sum",
+    "softmax_kl",
 ]

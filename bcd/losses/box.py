@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor
 
 from bcd import boxes as B
 from bcd.losses.reduce import at_least_fp32, check_weight, divide
+
+IouKind = Literal["giou", "iou", "diou", "ciou"]
+IOU_KINDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "giou": B.giou,
+    "iou": B.iou,
+    "diou": B.diou,
+    "ciou": B.ciou,
+}
 
 
 def giou_loss(boxes: Tensor, target: Tensor) -> Tensor:
@@ -20,7 +29,7 @@ def iou_localization_distillation(
     teacher_boxes: Tensor,
     weight: Tensor | None = None,
     avg_factor: Tensor | float | None = None,
-    kind: Literal["giou", "iou"] = "giou",
+    kind: IouKind = "giou",
 ) -> Tensor:
     """IoU localisation distillation loss of BCKD (ICCV 2023), without the loss weight.
 
@@ -31,7 +40,7 @@ def iou_localization_distillation(
         teacher_boxes: (N, 4) xyxy, treated as constant.
         weight: (N,) weight of each site, max_j |p_t - p_s| in BCKD; default 1.
         avg_factor: divisor, N+ in the paper; without one the mean over the N rows.
-        kind: "giou" as in the official code, "iou" as in the paper's formula.
+        kind: "giou" as in the official code, "iou" as in the paper's formula, "diou" or "ciou".
 
     Raises:
         ValueError: shapes do not fit or kind is unknown.
@@ -40,10 +49,9 @@ def iou_localization_distillation(
         raise ValueError(
             f"boxes must both be (N, 4), not {tuple(student_boxes.shape)} and {tuple(teacher_boxes.shape)}"
         )
-    if kind not in ("giou", "iou"):
-        raise ValueError(f"kind must be 'giou' or 'iou', not {kind!r}")
-    measure = B.giou if kind == "giou" else B.iou
-    loss = 1 - measure(at_least_fp32(student_boxes), at_least_fp32(teacher_boxes.detach()))
+    if kind not in IOU_KINDS:
+        raise ValueError(f"kind must be one of {', '.join(IOU_KINDS)}, not {kind!r}")
+    loss = 1 - IOU_KINDS[kind](at_least_fp32(student_boxes), at_least_fp32(teacher_boxes.detach()))
     if weight is not None:
         check_weight(weight, len(loss))
         loss = loss * weight.detach()

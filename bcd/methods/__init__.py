@@ -1,17 +1,50 @@
-"""Distillation methods, one file each. A new one: fields in `bcd.spec.methods`, a file, a line in `METHODS`."""
+"""Distillation methods, one file each. A new one: fields in `bcd.spec.methods`, a file, a line in `METHODS`, and what
+it asks of a pair of detectors in `bcd.spec.plan`."""
 
 from __future__ import annotations
 
 from bcd.methods.base import Method, Step, trace_depths
 from bcd.methods.bckd import Bckd
+from bcd.methods.crosskd import CrossKd
+from bcd.methods.fgd import Fgd
+from bcd.methods.fine_grained import FineGrained
+from bcd.methods.fitnet import FitNet
+from bcd.methods.gi import Gi
+from bcd.methods.ld import Ld
+from bcd.methods.pkd import Pkd
+from bcd.methods.sigmoid_kd import SigmoidKd
+from bcd.methods.softmax_kd import SoftmaxKd
 from bcd.models.detector import Detector
-from bcd.spec import BckdMethod, MethodSpec
+from bcd.spec import (
+    BckdMethod,
+    CrossKdMethod,
+    FgdMethod,
+    FineGrainedMethod,
+    FitNetMethod,
+    GiMethod,
+    LdMethod,
+    MethodSpec,
+    PkdMethod,
+    SigmoidKdMethod,
+    SoftmaxKdMethod,
+)
 
-METHODS: dict[type, type[Method]] = {BckdMethod: Bckd}
+METHODS: dict[type, type[Method]] = {
+    BckdMethod: Bckd,
+    SoftmaxKdMethod: SoftmaxKd,
+    SigmoidKdMethod: SigmoidKd,
+    LdMethod: Ld,
+    CrossKdMethod: CrossKd,
+    PkdMethod: Pkd,
+    FgdMethod: Fgd,
+    FitNetMethod: FitNet,
+    FineGrainedMethod: FineGrained,
+    GiMethod: Gi,
+}
 
 
 def build_method(spec: MethodSpec, student: Detector, teacher: Detector) -> Method:
-    """The method that a spec describes, for a pair of models."""
+    """The method that a spec describes, for a pair of models that `bcd.spec.plan.plan_pair` has nothing against."""
     return METHODS[type(spec)](spec, student, teacher)
 
 

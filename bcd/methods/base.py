@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from bcd.methods.match import ClassMap, Matched, match
@@ -48,7 +51,7 @@ class Step:
         classes: ClassMap = SAME_CLASSES,
         teacher_head: Callable[[HeadTrace], DenseOutputs] = no_head,
     ) -> Step:
-        """A step from both models' outputs. Raises `MatchError` when they cannot be compared."""
+        """A step from both models' outputs."""
         return cls(student, teacher, match(student, teacher, classes, assigned), assigned, targets, teacher_head)
 
 
@@ -61,10 +64,10 @@ class Method(nn.Module):
 
     A method may hold parameters of its own (projections, say): they are trained with the student, kept in checkpoints,
     and are never part of the student's file. They must be drawn without touching torch's global generator, so that a
-    student starts from the same weights whatever method it gets: use `own_generator`.
+    student starts from the same weights whatever method it gets: use `own_generator` and `own_conv`.
 
     `forward` returns terms by name, before the spec's weight; the task multiplies them by the method's weight and
-    warm-up and adds them up. A term's name begins with the method's type.
+    warm-up and adds them up. A term is called `<type>_<part>`; one whose own weight is 0 is left out.
     """
 
     needs: frozenset[Need]
@@ -77,6 +80,21 @@ class Method(nn.Module):
     def forward(self, step: Step) -> dict[str, Tensor]:
         """Loss terms as scalars, fp32, already divided."""
         raise NotImplementedError
+
+
+def own_generator(name: str) -> torch.Generator:
+    """A generator for a method's own parameters: torch's global one stays as it is, and the same name always gives the
+    same values, whatever the run's seed."""
+    return torch.Generator().manual_seed(zlib.crc32(name.encode()))
+
+
+def own_conv(inside: int, outside: int, generator: torch.Generator) -> nn.Conv2d:
+    """A 1x1 convolution with torch's usual weights and no bias at first, drawn from `generator`."""
+    conv: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, inside, outside, 1)  # type: ignore[no-untyped-call]
+    assert conv.bias is not None
+    nn.init.kaiming_uniform_(conv.weight, a=math.sqrt(5), generator=generator)
+    nn.init.zeros_(conv.bias)
+    return conv
 
 
 def trace_depths(methods: Iterable[Method]) -> tuple[tuple[int, ...], tuple[int, ...]]:

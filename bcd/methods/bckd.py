@@ -22,30 +22,30 @@ class Bckd(Method):
     spec: BckdMethod
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        pair, divisor = step.matched, step.assigned.distill_divisor
+        spec, pair, divisor = self.spec, step.matched, step.assigned.distill_divisor
         weight_BA = pair.weight_BA
-        if self.spec.level_gate:
+        if spec.level_gate:
             weight_BA = weight_BA * level_gate(step.student, step.assigned.positive_BA)
-        ranked = self.spec.scores == "ranked"
         cls_sum, gap_N = binary_distillation_sum(
-            (pair.student_ranked_BAM if ranked else pair.student_logits_BAM).flatten(0, 1),
-            (pair.teacher_ranked_BAM if ranked else pair.teacher_logits_BAM).flatten(0, 1),
+            pair.student_scores(spec.scores).flatten(0, 1),
+            pair.teacher_scores(spec.scores).flatten(0, 1),
             weight_BA.flatten(),
-            self.spec.beta,
+            spec.beta,
         )
-        # Boxes in units of their level's stride, as the official code measures them.
-        stride_A1 = step.student.grid.stride_A[:, None]
-        loc = iou_localization_distillation(
-            (pair.student_boxes_BA4 / stride_A1).flatten(0, 1),
-            (pair.teacher_boxes_BA4 / stride_A1).flatten(0, 1),
-            gap_N * weight_BA.flatten(),
-            divisor,
-            kind=self.spec.iou,
-        )
-        return {
-            "bckd_cls": self.spec.cls_weight * divide(cls_sum, divisor, 1),
-            "bckd_loc": self.spec.loc_weight * loc,
-        }
+        terms = {}
+        if spec.cls_weight > 0:
+            terms["bckd_cls"] = spec.cls_weight * divide(cls_sum, divisor, 1)
+        if spec.loc_weight > 0:
+            # Boxes in units of their level's stride, as the official code measures them.
+            stride_A1 = step.student.grid.stride_A[:, None]
+            terms["bckd_loc"] = spec.loc_weight * iou_localization_distillation(
+                (pair.student_boxes_BA4 / stride_A1).flatten(0, 1),
+                (pair.teacher_boxes_BA4 / stride_A1).flatten(0, 1),
+                gap_N * weight_BA.flatten(),
+                divisor,
+                kind=spec.iou,
+            )
+        return terms
 
 
 def level_gate(student: DenseOutputs, positive_BA: Tensor) -> Tensor:

@@ -142,7 +142,7 @@ def test_wrong_shapes_and_values_are_refused_with_the_reason():
     with pytest.raises(ValueError, match=r"\(N, 4\)"):
         iou_localization_distillation(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4))
     with pytest.raises(ValueError, match="kind"):
-        iou_localization_distillation(torch.zeros(2, 4), torch.zeros(2, 4), kind="diou")
+        iou_localization_distillation(torch.zeros(2, 4), torch.zeros(2, 4), kind="l2")
 
 
 @pytest.mark.parametrize("shape", [(4, 1), (4, 4), (1,), (5,), ()])
