@@ -78,6 +78,12 @@ def pad_to_multiple(images_B3HW: Tensor, multiple: int) -> Tensor:
     return F.pad(images_B3HW, (0, -width % multiple, 0, -height % multiple))
 
 
+def crop_to_grid(maps: Sequence[Tensor], images_B3HW: Tensor, strides: Sequence[int]) -> tuple[Tensor, ...]:
+    """Maps of padded images without the locations that lie in the padding alone: ceil(H / s) x ceil(W / s) are left."""
+    height, width = images_B3HW.shape[-2:]
+    return tuple(m[..., : -(-height // s), : -(-width // s)] for m, s in zip(maps, strides, strict=True))
+
+
 def set_norm_eps(module: nn.Module, eps: float) -> None:
     """The eps of every BatchNorm; torchvision's first COCO weights were trained with 0."""
     for part in module.modules():

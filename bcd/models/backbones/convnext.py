@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models.convnext import LayerNorm2d
 
-from bcd.models.backbones.base import Backbone, pad_to_multiple, torchvision_network
+from bcd.models.backbones.base import Backbone, crop_to_grid, pad_to_multiple, torchvision_network
 
 VARIANT = ()
 
@@ -42,4 +42,4 @@ class ConvNext(Backbone):
             x = part(x)
             if number in (3, 5, 7):
                 out.append(self.norms[(number - 3) // 2](x))
-        return tuple(out)
+        return crop_to_grid(out, images, self.strides)

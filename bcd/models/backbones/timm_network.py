@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bcd.models.backbones.base import Backbone, pad_to_multiple, reachable
+from bcd.models.backbones.base import Backbone, crop_to_grid, pad_to_multiple, reachable
 
 VARIANT = ()
 STRIDES = (8, 16, 32)
@@ -84,7 +84,9 @@ class TimmNetwork(Backbone):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         maps = self.net(pad_to_multiple(images, 32))
-        return tuple(m.permute(0, 3, 1, 2).contiguous() if self.channels_last else m for m in maps)
+        if self.channels_last:
+            maps = [m.permute(0, 3, 1, 2).contiguous() for m in maps]
+        return crop_to_grid(maps, images, self.strides)
 
 
 def _timm() -> Any:
