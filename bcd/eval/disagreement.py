@@ -170,10 +170,10 @@ def _both_wrong(dataset: Dataset, first: View, neither_G: Bools, shared_D: Ints,
 
 
 def _named(dataset: Dataset, labels: Ints, scores: Floats | None) -> str:
-    """`cat .91, dog .80 and 3 more`, the surest first."""
+    """`cat (0.91), dog (0.80) and 3 more`, the surest first."""
     order = np.arange(len(labels)) if scores is None else np.argsort(-scores, kind="stable")
     names = [
-        dataset.class_names[labels[i]] + ("" if scores is None else f" {scores[i]:.2f}")
+        dataset.class_names[labels[i]] + ("" if scores is None else f" ({scores[i]:.2f})")
         for i in order[:_NAMED].tolist()
     ]
     return ", ".join(names) + (f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else "")

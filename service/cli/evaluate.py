@@ -96,9 +96,9 @@ def report(
     if as_json:
         say(json.dumps(whole, ensure_ascii=False))
         return
-    from service.cli.render_report import disagreement_tables
+    from service.cli.render_report import disagreement_lines
 
-    _show([one.to_json() for one in reports.values()], False, extra=disagreement_tables(whole))
+    _show([one.to_json() for one in reports.values()], False, extra=disagreement_lines(whole))
     say(f"written: {to / 'comparison.json'}, {len(drawings)} drawings in {to / 'images'}")
 
 

@@ -106,7 +106,7 @@ def cost_table(reports: Sequence[Report]) -> Table:
     rows: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "parameters, M": lambda cost: f"{cost['parameters'] / 1e6:.2f}",
         "GFLOPs": lambda cost: f"{cost['flops'] / 1e9:.2f}",
-        "memory, MB": lambda cost: f"{cost['memory_bytes'] / 1e6:.0f}",
+        "memory, MB": lambda cost: f"{cost['memory_bytes'] / 1e6:.1f}",
         "forward, ms": lambda cost: f"{cost['forward']['median_ms']:.1f}",
         "detect, ms": lambda cost: f"{cost['detect']['median_ms']:.1f}",
     }
@@ -127,22 +127,23 @@ def confusion_lines(reports: Sequence[Report]) -> list[str]:
         mixed = [cell for cell in found["cells"] if cell[0] != cell[1] and background not in cell[:2]]
         mixed.sort(key=lambda cell: -cell[2])
         if mixed:
-            told = ", ".join(f"{names[a]} as {names[b]} {count}" for a, b, count in mixed[:MOST_CONFUSIONS])
-            lines.append(f"{report['name']} most often takes: {told} (score {found['score']:.2f} or more)")
+            told = ", ".join(f"{names[a]} for {names[b]} ({count}x)" for a, b, count in mixed[:MOST_CONFUSIONS])
+            lines.append(f"{report['name']} most often takes: {told}; score {found['score']:.2f} or more")
     return lines
 
 
-def disagreement_tables(comparison: Mapping[str, Any], most: int = 3) -> list[RenderableType]:
+def disagreement_lines(comparison: Mapping[str, Any], most: int = 3) -> list[RenderableType]:
     """The strongest cases of each kind of disagreement, with their reasons and drawings."""
     found = comparison["disagreement"]
-    made = table("where they differ", "image", "why", "drawing")
+    lines = []
     for kind, label in KINDS.items():
-        label = label.format(first=found["first"], second=found["second"])
-        for n, one in enumerate(found[kind][:most]):
-            image = Text(str(one["file_name"] or one["image_id"]))
-            drawing = Text(one["drawing"] or NOTHING)
-            made.add_row(label if n == 0 else "", image, Text("; ".join(one["reasons"])), drawing)
-    return [made] if made.row_count else [Text("the two detectors differ nowhere")]
+        shown = found[kind][:most]
+        if shown:
+            lines.append(Text(label.format(first=found["first"], second=found["second"]), style="bold"))
+        for one in shown:
+            place = one["drawing"] or one["file_name"] or str(one["image_id"])
+            lines.append(Text(f"  {place}: {'; '.join(one['reasons'])}"))
+    return [*lines] if lines else [Text(f"{found['first']} and {found['second']} differ nowhere")]
 
 
 def _minus(a: float | None, b: float | None) -> float | None:
