@@ -19,10 +19,9 @@ from torch import Tensor
 
 from bcd import boxes as B
 from bcd.models.detector import Assignment
+from bcd.spec.plan import MIN_OVERLAP
 from bcd.types import DenseOutputs, SiteGrid
 
-# A student site whose prior no teacher prior overlaps by this has nobody to ask. Ours: no paper matches unlike grids.
-MIN_OVERLAP = 0.3
 # A site of several anchors asks for a teacher's box that its prior overlaps by this: RetinaNet's own bound for a
 # positive anchor.
 MIN_ANCHOR_OVERLAP = 0.5

@@ -33,6 +33,7 @@ from bcd.spec.methods import (
 )
 from bcd.spec.models import DetectorSpec
 from bcd.spec.parse import load_spec, parse_spec
+from bcd.spec.plan import check_pair, plan_pair, teacher_arguments
 from bcd.spec.schedule import AdamWSpec, CosineSpec, EarlyStopSpec, MultiStepSpec, Plan, ScheduleSpec, SgdSpec
 from bcd.spec.teacher import TeacherSpec
 
@@ -69,6 +70,9 @@ __all__ = [
     "UnlabeledScenes",
     "VocData",
     "YoloData",
+    "check_pair",
     "load_spec",
     "parse_spec",
+    "plan_pair",
+    "teacher_arguments",
 ]

@@ -31,10 +31,18 @@ def validate(
     file: File,
     change: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)] = None,
 ) -> None:
-    """Check a spec file without running it. Data and teacher are looked at only when the job runs."""
+    """Check a spec file without running it.
+
+    Where the teacher's file can be read, also whether teacher, student and methods fit together. Data and the
+    teacher's weights are looked at only when the job runs.
+    """
+    from bcd.spec import check_pair, teacher_arguments
     from service.cli.files import read_spec
 
     spec = read_spec(file, change)
+    teacher = teacher_arguments(spec.teacher.path) if spec.teacher is not None and spec.teacher.path else None
+    if teacher is not None:
+        check_pair(spec, teacher)
     methods = ", ".join(method.type for method in spec.methods) or "no distillation"
     steps = spec.planned_steps()
     length = f"{spec.schedule.epochs:g} epochs" if steps is None else f"{steps} steps"

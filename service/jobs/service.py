@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from bcd.spec import JobSpec, SpecError, parse_spec
+from bcd.spec import JobSpec, SpecError, check_pair, parse_spec
 from service.db import Database
 from service.errors import INVALID_SPEC, Problem
 from service.jobs import repository
@@ -100,6 +100,10 @@ def _teacher(session: Session, spec: JobSpec) -> Job | None:
         raise _bad_spec(
             [("/teacher/job", f"job {teacher.id} is {teacher.state}{why} and gives no teacher; choose another job")]
         )
+    try:
+        check_pair(spec, teacher.spec["student"])
+    except SpecError as error:
+        raise _bad_spec(error.errors) from None
     return teacher
 
 
