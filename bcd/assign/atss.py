@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from bcd import boxes as B
+from bcd.assign.common import box_blocks, sites_inside
 from bcd.types import SiteGrid, Targets
 
 TOPK = 9
@@ -24,36 +25,49 @@ def assign_atss(grid: SiteGrid, targets: Targets, topk: int = TOPK) -> tuple[Ten
         box index (B, A), meaningful where positive, and positive (B, A) bool. G may be 0.
     """
     boxes_BG4, valid_BG = targets.boxes_BG4, targets.valid_BG
-    images, padded = valid_BG.shape
     inside_BA = sites_inside(grid, targets.sizes_B2)
-    if padded == 0:
+    if valid_BG.shape[1] == 0:
         return torch.zeros_like(inside_BA, dtype=torch.long), torch.zeros_like(inside_BA)
 
-    index_BGK = _candidates(grid, boxes_BG4, inside_BA, topk)
-    prior_BGK4 = grid.prior_A4[index_BGK]
-    iou_BGK = B.iou(prior_BGK4, boxes_BG4[:, :, None])
-    usable_BGK = inside_BA[torch.arange(images, device=index_BGK.device)[:, None, None], index_BGK]
-
-    n_BG = usable_BGK.sum(-1)
-    mean_BG = (iou_BGK * usable_BGK).sum(-1) / n_BG.clamp(min=1)
-    square_BG = ((iou_BGK - mean_BG[..., None]).square() * usable_BGK).sum(-1)
-    threshold_BG = mean_BG + (square_BG / (n_BG - 1).clamp(min=1)).sqrt()
-
+    index_BGK, iou_BGK, usable_BGK, threshold_BG = _overlaps(grid, targets, inside_BA, topk)
     centre_BGK2 = grid.centre_A2[index_BGK]
     margin_BGK = B.to_distances(centre_BGK2, boxes_BG4[:, :, None]).amin(-1)
     positive_BGK = (iou_BGK >= threshold_BG[..., None]) & (margin_BGK > INSIDE) & usable_BGK & valid_BG[..., None]
 
-    # One row for each box: the IoU where it claims a site, -1 elsewhere. The first box wins a tie, as max() does.
-    claim_BGA = boxes_BG4.new_full((images, padded, len(grid)), -1.0)
-    claim_BGA.scatter_(2, index_BGK, torch.where(positive_BGK, iou_BGK, -1.0))
-    best_BA, box_BA = claim_BGA.max(dim=1)
-    return box_BA, best_BA >= 0
+    return _best_claims(index_BGK, torch.where(positive_BGK, iou_BGK, -1.0), len(grid))
 
 
-def sites_inside(grid: SiteGrid, sizes_B2: Tensor) -> Tensor:
-    """(B, A) bool: sites whose cell begins inside the image's content; the others lie in the padding."""
-    row_A, column_A = grid.centre_A2[:, 1], grid.centre_A2[:, 0]
-    return (row_A < sizes_B2[:, :1]) & (column_A < sizes_B2[:, 1:])
+def atss_thresholds(grid: SiteGrid, targets: Targets, topk: int = TOPK) -> Tensor:
+    """(B, G) IoU from which on a candidate of each box may be positive: mean + standard deviation of the candidates'.
+
+    Meaningful for valid boxes.
+    """
+    return _overlaps(grid, targets, sites_inside(grid, targets.sizes_B2), topk)[3]
+
+
+def _overlaps(grid: SiteGrid, targets: Targets, inside_BA: Tensor, topk: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Each box's candidates: site index, IoU of the prior, inside the image, (B, G, K) each; the threshold (B, G)."""
+    index_BGK = _candidates(grid, targets.boxes_BG4, inside_BA, topk)
+    iou_BGK = B.iou(grid.prior_A4[index_BGK], targets.boxes_BG4[:, :, None])
+    images = torch.arange(len(inside_BA), device=index_BGK.device)
+    usable_BGK = inside_BA[images[:, None, None], index_BGK]
+
+    n_BG = usable_BGK.sum(-1)
+    mean_BG = (iou_BGK * usable_BGK).sum(-1) / n_BG.clamp(min=1)
+    square_BG = ((iou_BGK - mean_BG[..., None]).square() * usable_BGK).sum(-1)
+    return index_BGK, iou_BGK, usable_BGK, mean_BG + (square_BG / (n_BG - 1).clamp(min=1)).sqrt()
+
+
+def _best_claims(index_BGK: Tensor, claim_BGK: Tensor, sites: int) -> tuple[Tensor, Tensor]:
+    """The box of highest claim for each site, the first of equal ones, and whether there is one at all (claim >= 0)."""
+    images, padded, _ = index_BGK.shape
+    index_BK, claim_BK = index_BGK.flatten(1), claim_BGK.flatten(1)
+    best_BA = claim_BK.new_full((images, sites), -1.0).scatter_reduce(1, index_BK, claim_BK, "amax")
+    number_BK = torch.arange(padded, device=index_BK.device)[:, None].expand(index_BGK.shape).flatten(1)
+    number_BK = torch.where(claim_BK == best_BA.gather(1, index_BK), number_BK, padded)
+    box_BA = number_BK.new_full((images, sites), padded).scatter_reduce(1, index_BK, number_BK, "amin")
+    positive_BA = best_BA >= 0
+    return torch.where(positive_BA, box_BA, 0), positive_BA
 
 
 def _candidates(grid: SiteGrid, boxes_BG4: Tensor, inside_BA: Tensor, topk: int) -> Tensor:
@@ -61,9 +75,10 @@ def _candidates(grid: SiteGrid, boxes_BG4: Tensor, inside_BA: Tensor, topk: int)
     centre_BG2 = (boxes_BG4[..., :2] + boxes_BG4[..., 2:]) / 2
     found = []
     for level in grid.levels:
-        # In place: with a thousand boxes in an image these are the largest tensors of a step.
-        x, y = ((grid.centre_A2[level, i] - centre_BG2[..., i, None]).square_() for i in (0, 1))
-        distance = x.add_(y).sqrt_().masked_fill_(~inside_BA[:, None, level], torch.inf)
-        nearest = distance.topk(min(topk, distance.shape[-1]), dim=-1, largest=False).indices
-        found.append(nearest + level.start)
+        sites, of_level = level.stop - level.start, []
+        for rows in box_blocks(len(centre_BG2), centre_BG2.shape[1], sites):
+            x, y = ((grid.centre_A2[level, i] - centre_BG2[:, rows, i, None]).square_() for i in (0, 1))
+            distance = x.add_(y).sqrt_().masked_fill_(~inside_BA[:, None, level], torch.inf)
+            of_level.append(distance.topk(min(topk, sites), dim=-1, largest=False).indices)
+        found.append(torch.cat(of_level, dim=1) + level.start)
     return torch.cat(found, dim=-1)

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from bcd import boxes as B
+from bcd.assign.atss import assign_atss
+from bcd.assign.common import sites_inside
+from bcd.distributed import mean_over_processes
 from bcd.models.backbones import Backbone
-from bcd.models.detector import Detector
-from bcd.models.heads import PRIOR_PROBABILITY, Head, HeadMaps, Scale, flatten_sites, prediction
+from bcd.models.detector import Assignment, Detector, make_assignment
+from bcd.models.heads import CenternessHead, HeadMaps, flatten_sites
 from bcd.models.options import DetectorOptions, Variant, given
 from bcd.models.sites import Priors
-from bcd.types import DenseOutputs, SiteGrid
+from bcd.models.terms import centerness_terms, focal_term
+from bcd.types import DenseOutputs, SiteGrid, Targets
 
-
-class ATSSHead(Head):
-    """Two towers; class, box and centerness layers, shared by all levels."""
-
-    def __init__(self, options: DetectorOptions):
-        super().__init__(options)
-        channels = options.fpn_channels
-        self.cls = prediction(channels, options.num_classes, PRIOR_PROBABILITY)
-        self.reg = prediction(channels, 4)
-        self.centerness = prediction(channels, 1)
-        self.scales = nn.ModuleList(Scale() for _ in options.strides)
-        self.centerness_on = options.variant.centerness_on
-
-    def predict(self, cls: Tensor, reg: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor]:
-        centerness = self.centerness(cls if self.centerness_on == "cls" else reg)
-        return self.cls(cls), self.scales[level](self.reg(reg)).float(), centerness
+# Weight of the box loss, as published.
+BOX_WEIGHT = 2.0
 
 
 class ATSS(Detector):
     """ATSS: backbone, pyramid and head. Build it with `bcd.build_detector("atss", ...)`."""
 
     published = Variant(box_stds=(0.1, 0.1, 0.2, 0.2))
-    head_type = ATSSHead
+    head_type = CenternessHead
 
     def __init__(self, backbone: Backbone, options: DetectorOptions):
         variant = options.variant
@@ -44,9 +34,26 @@ class ATSS(Detector):
     def decode(self, maps: HeadMaps, features: tuple[Tensor, ...], grid: SiteGrid) -> DenseOutputs:
         variant = self.options.variant
         assert maps.centerness is not None
-        boxes_BA4 = B.from_deltas(
-            grid.prior_A4, flatten_sites(maps.reg, 4).float(), variant.box_means, variant.box_stds, variant.max_ratio
-        )
+        deltas_BA4 = flatten_sites(maps.reg, 4).float()
+        boxes_BA4 = B.from_deltas(grid.prior_A4, deltas_BA4, variant.box_means, variant.box_stds, variant.max_ratio)
         logits_BAC = flatten_sites(maps.cls, self.options.num_classes)
         centerness_BA = flatten_sites(maps.centerness, 1)[..., 0]
-        return DenseOutputs(logits_BAC, boxes_BA4, None, centerness_BA, features, grid, maps.trace)
+        return DenseOutputs(
+            logits_BAC, boxes_BA4, None, centerness_BA, features, grid, maps.trace, deltas_BA4=deltas_BA4
+        )
+
+    def assign(self, outputs: DenseOutputs, targets: Targets) -> Assignment:
+        box_BA, positive_BA = assign_atss(outputs.grid, targets)
+        inside_BA = sites_inside(outputs.grid, targets.sizes_B2)
+        return make_assignment(targets, box_BA, positive_BA, inside_BA, self.num_classes)
+
+    def task_loss(self, outputs: DenseOutputs, targets: Targets, assigned: Assignment) -> dict[str, Tensor]:
+        """Focal loss, centerness and, weighted by the true centerness, box loss at the positives (section 3.1)."""
+        kind = given(self.options.box_loss, "giou")
+        boxes, weight, centerness = centerness_terms(outputs, assigned, kind)
+        divisor = mean_over_processes(weight).clamp(min=1)
+        return {
+            "focal": focal_term(outputs, assigned, self.options),
+            kind: BOX_WEIGHT * boxes / divisor,
+            "centerness": centerness,
+        }

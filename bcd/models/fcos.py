@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from bcd import boxes as B
+from bcd.assign.common import sites_inside
+from bcd.assign.fcos import CENTRE_SAMPLING, REACH, assign_fcos
+from bcd.distributed import mean_over_processes
 from bcd.models.backbones import Backbone
-from bcd.models.detector import Detector
-from bcd.models.heads import PRIOR_PROBABILITY, Head, HeadMaps, Scale, flatten_sites, prediction
+from bcd.models.detector import Assignment, Detector, make_assignment
+from bcd.models.heads import CenternessHead, HeadMaps, flatten_sites
 from bcd.models.options import DetectorOptions, Variant, given
 from bcd.models.sites import Priors
-from bcd.types import DenseOutputs, SiteGrid
+from bcd.models.terms import centerness_terms, focal_term
+from bcd.types import DenseOutputs, SiteGrid, Targets
 
 # Largest exponent of a distance: e^12 pixels are more than any image has, and e^89 would overflow.
 MAX_EXPONENT = 12.0
-
-
-class FCOSHead(Head):
-    """Two towers; class, box and centerness layers, shared by all levels."""
-
-    def __init__(self, options: DetectorOptions):
-        super().__init__(options)
-        channels = options.fpn_channels
-        self.cls = prediction(channels, options.num_classes, PRIOR_PROBABILITY)
-        self.reg = prediction(channels, 4)
-        self.centerness = prediction(channels, 1)
-        self.scales = nn.ModuleList(Scale() for _ in options.strides)
-        self.centerness_on = options.variant.centerness_on
-
-    def predict(self, cls: Tensor, reg: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor]:
-        centerness = self.centerness(cls if self.centerness_on == "cls" else reg)
-        return self.cls(cls), self.scales[level](self.reg(reg)).float(), centerness
 
 
 class FCOS(Detector):
     """FCOS: backbone, pyramid and head. Build it with `bcd.build_detector("fcos", ...)`."""
 
     published = Variant(fpn_relu=True, centre_offset=0.5, centerness_on="cls")
-    head_type = FCOSHead
+    head_type = CenternessHead
 
     def __init__(self, backbone: Backbone, options: DetectorOptions):
         variant = options.variant
-        side = given(options.prior_scale, 8.0)
+        side = given(options.prior_scale, REACH)
         super().__init__(backbone, options, Priors.square(side, variant.centre_offset, variant.dynamic_strides))
 
     def decode(self, maps: HeadMaps, features: tuple[Tensor, ...], grid: SiteGrid) -> DenseOutputs:
@@ -55,3 +42,21 @@ class FCOS(Detector):
         logits_BAC = flatten_sites(maps.cls, self.options.num_classes)
         centerness_BA = flatten_sites(maps.centerness, 1)[..., 0]
         return DenseOutputs(logits_BAC, boxes_BA4, None, centerness_BA, features, grid, maps.trace)
+
+    def assign(self, outputs: DenseOutputs, targets: Targets) -> Assignment:
+        reach = given(self.options.prior_scale, REACH)
+        radius = given(self.options.centre_sampling, CENTRE_SAMPLING)
+        box_BA, positive_BA = assign_fcos(outputs.grid, targets, reach, radius)
+        inside_BA = sites_inside(outputs.grid, targets.sizes_B2)
+        return make_assignment(targets, box_BA, positive_BA, inside_BA, self.num_classes, count_empty_images=False)
+
+    def task_loss(self, outputs: DenseOutputs, targets: Targets, assigned: Assignment) -> dict[str, Tensor]:
+        """Focal loss, centerness and, weighted by the true centerness, box loss at the positives (equation 2)."""
+        kind = given(self.options.box_loss, "log_iou")
+        boxes, weight, centerness = centerness_terms(outputs, assigned, kind)
+        divisor = mean_over_processes(weight).clamp(min=1e-6)
+        return {
+            "focal": focal_term(outputs, assigned, self.options),
+            kind: boxes / divisor,
+            "centerness": centerness,
+        }

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from bcd import boxes as B
-from bcd.assign.atss import TOPK, assign_atss, sites_inside
+from bcd.assign.atss import TOPK, assign_atss
+from bcd.assign.common import sites_inside
 from bcd.distributed import mean_over_processes
-from bcd.losses import distribution_focal, giou_loss, quality_focal
+from bcd.losses import distribution_focal, quality_focal
+from bcd.losses.detection import box_loss
 from bcd.models.backbones import Backbone
 from bcd.models.detector import Assignment, Detector, make_assignment
 from bcd.models.heads import PRIOR_PROBABILITY, Head, HeadMaps, Scale, flatten_sites, prediction
@@ -27,7 +29,7 @@ class GFLLoss:
     at least 1. BCKD's release adds 1e-4 twice and does not clamp; `GFLLoss.bckd_release()` reproduces it.
     """
 
-    giou: float = 2.0
+    box: float = 2.0
     dfl: float = 0.25
     quality_offset: float = 0.0
     min_divisor: float = 1.0
@@ -82,12 +84,12 @@ class GFL(Detector):
         return make_assignment(targets, box_BA, positive_BA, inside_BA, self.num_classes)
 
     def task_loss(self, outputs: DenseOutputs, targets: Targets, assigned: Assignment) -> dict[str, Tensor]:
-        """Quality focal, GIoU and distribution focal losses (equations 5 and 6), weighted and divided, as scalars.
+        """Quality focal, box (GIoU) and distribution focal losses (equations 5 and 6), weighted and divided.
 
         Box losses look at a fixed number of sites, the positives first: at most `TOPK` for each level and box can be
         positive, so the shape depends on the padded boxes alone and nothing waits for the device.
         """
-        options, grid = self.loss, outputs.grid
+        options, grid, kind = self.loss, outputs.grid, given(self.options.box_loss, "giou")
         logits_BAC = outputs.logits_BAC.float()
         limit = min(len(grid), targets.valid_BG.shape[1] * TOPK * len(grid.strides))
         order_BK = assigned.positive_BA.float().topk(limit, dim=1).indices
@@ -116,6 +118,6 @@ class GFL(Detector):
         )
         return {
             "qfl": qfl / assigned.positives,
-            "giou": options.giou * (giou_loss(boxes_BK4, target_BK4) * weight_BK).sum() / divisor,
+            kind: options.box * (box_loss(kind, boxes_BK4, target_BK4) * weight_BK).sum() / divisor,
             "dfl": options.dfl * (dfl_BK4.mean(-1) * weight_BK).sum() / divisor,
         }

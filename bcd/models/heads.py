@@ -132,6 +132,23 @@ class Head(nn.Module):
         return x
 
 
+class CenternessHead(Head):
+    """A head of one site per location: class, box and centerness layers, one box scale for each level (ATSS, FCOS)."""
+
+    def __init__(self, options: DetectorOptions):
+        super().__init__(options)
+        channels = options.fpn_channels
+        self.cls = prediction(channels, options.num_classes, PRIOR_PROBABILITY)
+        self.reg = prediction(channels, 4)
+        self.centerness = prediction(channels, 1)
+        self.scales = nn.ModuleList(Scale() for _ in options.strides)
+        self.centerness_on = options.variant.centerness_on
+
+    def predict(self, cls: Tensor, reg: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor]:
+        centerness = self.centerness(cls if self.centerness_on == "cls" else reg)
+        return self.cls(cls), self.scales[level](self.reg(reg)).float(), centerness
+
+
 def flatten_sites(maps: list[Tensor], width: int) -> Tensor:
     """Maps (B, anchors * width, H, W) of all levels as (B, A, width): locations in reading order, their anchors next
     to each other."""
