@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from service.cli.console import EXIT_FAILED, out, remark, say
 
@@ -48,7 +49,7 @@ def check(
         console = out()
         for answer in answers:
             for part in data_report(answer):
-                console.print(part)
+                console.print(part, soft_wrap=isinstance(part, Text))  # a path stays in one piece
     if not all(answer["ok"] for answer in answers):
         raise typer.Exit(EXIT_FAILED)
 
