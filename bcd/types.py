@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -54,9 +55,10 @@ class DenseOutputs:
     """Everything that anything may read from a detector: raw class logits and decoded boxes at every site.
 
     `boxes_BA4` is xyxy in pixels; `dist_BA4R` are raw logits over box-distance bins (None where a head has none);
-    `centerness_BA` are raw logits; `deltas_BA4` is the raw code of heads that predict deltas to priors; `features` are the pyramid maps (B, channels, H, W), finest first. `trace` holds
-    the towers' maps at the depths for which `forward` was asked. `known_BA` is False at sites whose values were not
-    kept (cached teachers); None: all are known.
+    `centerness_BA` are raw logits; `deltas_BA4` is the raw code of heads that predict deltas to priors; `features`
+    are the pyramid maps (B, channels, H, W), finest first. `trace` holds the towers' maps at the depths for which
+    `forward` was asked. `known_BA` is False at sites whose values were not kept (cached teachers); None: all are
+    known. `score` is how class probability and centerness rank detections: by their product or by its root.
     """
 
     logits_BAC: Tensor
@@ -68,6 +70,7 @@ class DenseOutputs:
     trace: tuple[HeadTrace, ...] = ()
     known_BA: Tensor | None = None
     deltas_BA4: Tensor | None = None
+    score: Literal["product", "sqrt"] = "product"
 
     def trace_at(self, depth: int) -> HeadTrace:
         """The towers' maps at a depth for which `forward` was asked."""

@@ -85,12 +85,13 @@ class Matched:
 
     @cached_property
     def student_ranked_BAM(self) -> Tensor:
-        return rank(self.student_logits_BAM, self._student.centerness_BA)
+        return rank(self.student_logits_BAM, self._student.centerness_BA, self._student.score)
 
     @cached_property
     def teacher_ranked_BAM(self) -> Tensor:
         centerness_BA = self._teacher.centerness_BA
-        return rank(self.teacher_logits_BAM, None if centerness_BA is None else self.sites.pick(centerness_BA))
+        picked_BA = None if centerness_BA is None else self.sites.pick(centerness_BA)
+        return rank(self.teacher_logits_BAM, picked_BA, self._teacher.score)
 
     @cached_property
     def student_boxes_BA4(self) -> Tensor:
@@ -174,22 +175,27 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def rank(logits: Tensor, centerness: Tensor | None) -> Tensor:
-    """Logit (..., C), fp32, of the score that ranks detections: class probability times centerness, if any.
+def rank(logits: Tensor, centerness: Tensor | None, score: Literal["product", "sqrt"] = "product") -> Tensor:
+    """Logit (..., C), fp32, of the score that ranks detections: class probability times centerness (...), if any, or
+    the root of that.
 
     With class logit a and centerness logit b, p = sigmoid(a) sigmoid(b) has the logit
-    -log(exp(-a) (1 + exp(-b)) + exp(-b)), which neither overflows nor loses digits however large a and b are.
+    -log(exp(-a) (1 + exp(-b)) + exp(-b)), which neither overflows nor loses digits however large a and b are. Its root
+    has that logit plus log(1 + 1 / sqrt(p)).
     """
     logits = logits.float()
     if centerness is None:
         return logits
     away = -centerness.float()[..., None]
-    return -torch.logaddexp(F.softplus(away) - logits, away)
+    product = -torch.logaddexp(F.softplus(away) - logits, away)
+    if score == "product":
+        return product
+    return product + F.softplus((F.softplus(-product)) / 2)
 
 
 def ranked_logits(outputs: DenseOutputs) -> Tensor:
     """Logit (B, A, C), fp32, of the score by which a detector ranks its own detections (see `rank`)."""
-    return rank(outputs.logits_BAC, outputs.centerness_BA)
+    return rank(outputs.logits_BAC, outputs.centerness_BA, outputs.score)
 
 
 def match(student: DenseOutputs, teacher: DenseOutputs, classes: ClassMap, assigned: Assignment) -> Matched:
@@ -236,7 +242,7 @@ def best_anchor(teacher: DenseOutputs, classes: ClassMap) -> Sites:
     """One site for each location asks the location's best teacher anchor: highest ranked score of any shared class."""
     anchors = teacher.grid.anchors
     score_BA = _pick_classes(teacher.logits_BAC, classes.teacher).float().amax(-1)
-    score_BA = rank(score_BA[..., None], teacher.centerness_BA)[..., 0]  # monotone in the class score
+    score_BA = rank(score_BA[..., None], teacher.centerness_BA)[..., 0]  # monotone in it, and the root is monotone too
     if teacher.known_BA is not None:
         score_BA = score_BA.masked_fill(~teacher.known_BA.bool(), -torch.inf)
     best_BN = score_BA.view(len(score_BA), -1, anchors).argmax(-1)

@@ -41,7 +41,8 @@ class FCOS(Detector):
         boxes_BA4 = B.from_distances(grid.centre_A2, distance_BA4)
         logits_BAC = flatten_sites(maps.cls, self.options.num_classes)
         centerness_BA = flatten_sites(maps.centerness, 1)[..., 0]
-        return DenseOutputs(logits_BAC, boxes_BA4, None, centerness_BA, features, grid, maps.trace)
+        score = self.options.variant.score
+        return DenseOutputs(logits_BAC, boxes_BA4, None, centerness_BA, features, grid, maps.trace, score=score)
 
     def assign(self, outputs: DenseOutputs, targets: Targets) -> Assignment:
         reach = given(self.options.prior_scale, REACH)
