@@ -25,8 +25,8 @@ Line = Literal["solid", "dashed", "dotted"]
 Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]
 
-# Okabe and Ito's palette, whose colours stay apart for people who see fewer of them.
-BLUE, ORANGE, PURPLE, GREY, GREEN = (0, 114, 178), (213, 94, 0), (204, 121, 167), (110, 110, 110), (0, 158, 115)
+# Okabe and Ito's palette, whose colours stay apart for people who see fewer of them; the purple darker, for white text.
+BLUE, ORANGE, PURPLE, GREY, GREEN = (0, 114, 178), (200, 80, 0), (150, 45, 125), (110, 110, 110), (0, 130, 95)
 STYLES: dict[str, tuple[Line, Colour]] = {
     "GT": ("solid", GREEN),
     "ignored": ("dotted", GREY),
@@ -39,6 +39,7 @@ LEGEND = "solid TP: right    dashed FP: false positive    dotted FN: missed obje
 SHORT_SIDE, LONG_SIDE = 360, 900  # pixels of a panel: small images are enlarged, large ones shrunk
 NARROWEST = 220  # pixels of a panel, so that titles stay readable above narrow images
 _GAP, _MARGIN, _TEXT = 8, 3, 13
+_NEAR = 4  # lines of text; a label further from its box would seem to belong to another
 _PAPER, _INK = (255, 255, 255), (20, 20, 20)
 _PATTERN = {"solid": (1, 0), "dashed": (9, 5), "dotted": (3, 4)}  # pixels drawn and left out
 
@@ -138,18 +139,21 @@ def _zoom(height: int, width: int) -> float:
 
 
 def _draw_marks(picture: Image.Image, marks: Sequence[Mark], zoom: float, font: Font) -> None:
-    """Boxes first, then labels, so that no line runs through a word; labels give way to each other."""
+    """Boxes first, then labels, so that no line runs through a word. Labels never cover each other: where it is too
+    crowded only the letters are written, or nothing, and the line style has to do."""
     draw = ImageDraw.Draw(picture)
     for mark in marks:
         line, colour = STYLES[mark.kind]
         _draw_box(draw, _scaled(mark.box, zoom), line, colour, picture.size)
     taken: list[Box] = []
     for mark in reversed(marks):  # the surest first: they get the best places
-        text = f"{mark.kind} {mark.label}"
-        box = _place(_scaled(mark.box, zoom), _text_size(text, font), picture.size, taken)
-        taken.append(box)
-        draw.rectangle(box, fill=STYLES[mark.kind][1])
-        draw.text((box[0] + _MARGIN, box[1] + 1), text, fill=_PAPER, font=font)
+        for text in (f"{mark.kind} {mark.label}", mark.kind):
+            box = _place(_scaled(mark.box, zoom), _text_size(text, font), picture.size, taken)
+            if box is not None:
+                taken.append(box)
+                draw.rectangle(box, fill=STYLES[mark.kind][1])
+                draw.text((box[0] + _MARGIN, box[1] + 1), text, fill=_PAPER, font=font)
+                break
 
 
 def _draw_box(draw: ImageDraw.ImageDraw, box: Box, line: Line, colour: Colour, size: tuple[int, int]) -> None:
@@ -172,21 +176,19 @@ def _draw_box(draw: ImageDraw.ImageDraw, box: Box, line: Line, colour: Colour, s
                 at += on + off
 
 
-def _place(box: Box, text: tuple[int, int], size: tuple[int, int], taken: Sequence[Box]) -> Box:
-    """Where a label goes: above the box, inside it, below it, else on the next free line; always in the image."""
+def _place(box: Box, text: tuple[int, int], size: tuple[int, int], taken: Sequence[Box]) -> Box | None:
+    """Where a label goes: above the box, inside it, below it, or a few lines on; None where all of that is taken."""
     width, height = text[0] + 2 * _MARGIN, text[1] + _MARGIN
     left = min(max(box[0], 0), max(0, size[0] - width))
-    lowest = max(0, size[1] - height)
     wishes = [box[1] - height, box[1] + 2, box[3] + 2]
-    wishes += [box[1] + 2 + n * height for n in range(1, max(2, size[1] // max(1, height)))]
-    wishes += [float(y) for y in range(0, lowest + 1, max(1, height))]
-    fits = [y for y in wishes if 0 <= y <= lowest]
-    for y in fits:
-        place = (left, y, left + width, y + height)
+    for n in range(1, _NEAR):
+        wishes += [box[1] + 2 + n * height, box[3] + 2 + n * height, box[1] - (n + 1) * height]
+    for wish in wishes:
+        top = min(max(wish, 0), max(0, size[1] - height))
+        place = (left, top, left + width, top + height)
         if not any(_touch(place, other) for other in taken):
             return place
-    y = fits[0] if fits else 0.0
-    return (left, y, left + width, y + height)
+    return None
 
 
 def _touch(a: Box, b: Box) -> bool:
