@@ -68,8 +68,12 @@ def write_onnx(
         for dim, name in zip(value.type.tensor_type.shape.dim, axes.get(value.name, ()), strict=False):
             if name:
                 dim.dim_param = name
-    # Shapes between input and output still use the exporter's own names for open dimensions.
+    # Shapes between input and output still use the exporter's own names for open dimensions, and every node tells
+    # where in which file on this machine it came from.
     del model.graph.value_info[:]
+    for part in [model.graph, *model.graph.node, *model.functions, *(n for f in model.functions for n in f.node)]:
+        del part.metadata_props[:]
+        part.doc_string = ""
     set_metadata(model, metadata)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())

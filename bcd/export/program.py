@@ -100,7 +100,10 @@ def _trace(graph: RawGraph | NmsGraph, size: Size, open_size: bool, smallest: in
     if isinstance(graph, NmsGraph):
         shapes["sizes"], inputs = {0: batch}, (images, sizes)
     with torch.no_grad(), quiet():
-        return torch.export.export(graph, inputs, dynamic_shapes=shapes)
+        exported = torch.export.export(graph, inputs, dynamic_shapes=shapes)
+    for node in exported.graph.nodes:  # places in files of this machine are nobody's business
+        node.meta.pop("stack_trace", None)
+    return exported
 
 
 def write_program(program: Program, path: Path, metadata: dict[str, str]) -> None:
