@@ -4,6 +4,8 @@ spec.yaml            the whole spec, every default filled in
 metrics.jsonl        one line for each report: {"step", "time", "values"}
 checkpoints/         the newest checkpoints, to go on from after an interruption
 student.safetensors  the result (or the folder `student`)
+predictions.npz      its detections on the validation images (`bcd.eval.predictions`)
+report.json          everything that was measured of them (`bcd.eval.report`)
 evaluation.json      the final evaluation; written last, so its presence means that the run is complete
 """
 
@@ -78,16 +80,13 @@ class RunFolder:
 
     def keep_checkpoint(self, path: Path, step: int) -> None:
         """Keep a checkpoint that the trainer has written; the trainer may drop its own copy at any time."""
-        kept = self.path / "checkpoints" / f"step-{step:08d}{path.suffix}"
-        aside = kept.with_name(f".{kept.name}.part")
-        aside.unlink(missing_ok=True)
-        try:
-            os.link(path, aside)
-        except OSError:
-            shutil.copy2(path, aside)
-        aside.replace(kept)
+        _keep(path, self.path / "checkpoints" / f"step-{step:08d}{path.suffix}")
         for old in self.checkpoints()[KEEP_CHECKPOINTS:]:
             old.unlink(missing_ok=True)
+
+    def keep_artifact(self, path: Path, name: str) -> None:
+        """Keep another file that the run has written in its work folder."""
+        _keep(path, self.path / name)
 
     def drop_if_unused(self) -> None:
         """Remove the folder again if the run has left neither metrics, checkpoint nor result in it."""
@@ -164,6 +163,9 @@ class LocalSink:
         self._folder.keep_checkpoint(path, step)
         self.checkpoint_step = step
 
+    def artifact(self, type: str, name: str, path: Path, step: int) -> None:
+        self._folder.keep_artifact(path, name)
+
     def evaluation(self, step: int, name: str, protocol: str, results: dict[str, Any]) -> None:
         if name == "final":
             self.final = {"step": step, "name": name, "protocol": protocol, "results": results}
@@ -177,6 +179,17 @@ def _spec_of(folder: Path) -> JobSpec | None:
         return load_spec(folder / "spec.yaml")
     except SpecError:
         return None
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """A second name for a file, or a copy of it; it appears whole or not at all."""
+    aside = kept.with_name(f".{kept.name}.part")
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(path, aside)
+    except OSError:
+        shutil.copy2(path, aside)
+    aside.replace(kept)
 
 
 def _write(path: Path, text: str) -> None:

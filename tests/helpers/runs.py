@@ -43,6 +43,7 @@ class MemorySink:
         self.phases: list[str] = []
         self.checkpoints: list[tuple[int, Path]] = []
         self.evaluations: list[tuple[int, str, str, dict[str, Any]]] = []
+        self.artifacts: dict[str, tuple[str, Path, int]] = {}
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         self.values.append((step, dict(values)))
@@ -55,6 +56,9 @@ class MemorySink:
 
     def checkpoint(self, path: Path, step: int) -> None:
         self.checkpoints.append((step, path))
+
+    def artifact(self, type: str, name: str, path: Path, step: int) -> None:
+        self.artifacts[name] = (type, path, step)
 
     def evaluation(self, step: int, name: str, protocol: str, results: dict[str, Any]) -> None:
         self.evaluations.append((step, name, protocol, results))
