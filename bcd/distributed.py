@@ -11,14 +11,15 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def mean_over_processes(value: Tensor) -> Tensor:
+def mean_over_processes(value: Tensor, least: float | None = None) -> Tensor:
     """The mean of a tensor (any shape, no gradient) over all processes, computed on its device.
 
     Loss divisors go through here, so that N processes with B images each train as one with N*B would (MMDetection's
-    `reduce_mean`).
+    `reduce_mean`). `least` is a lower bound for the sum over all processes, as one process would apply it: a bound on
+    the mean would count N times.
     """
-    if world_size() == 1:
-        return value
-    value = value.detach() / world_size()
-    dist.all_reduce(value)
-    return value
+    world = world_size()
+    if world > 1:
+        value = value.detach() / world
+        dist.all_reduce(value)
+    return value if least is None else value.clamp(min=least / world)

@@ -1,5 +1,7 @@
 """Faults that a run can report in one line."""
 
+from __future__ import annotations
+
 
 class JobError(Exception):
     """An expected failure of a job: bad data, a teacher that does not fit, a loss that is not finite.
@@ -10,6 +12,9 @@ class JobError(Exception):
     def __init__(self, code: str, message: str):
         super().__init__(message)
         self.code = code
+
+    def __reduce__(self) -> tuple[type[JobError], tuple[str, str]]:
+        return type(self), (self.code, str(self))
 
 
 class Cancelled(Exception):

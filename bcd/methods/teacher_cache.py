@@ -1,91 +1,265 @@
-"""Teacher outputs computed once for images that never change.
+"""Teacher outputs computed once, for training images that come in a known and small number of forms.
 
-Without augmentation a training image is the same in every epoch, and so is what the teacher says of it. The outputs
-are made before the first step, in the data set's order, so they are a function of teacher and data alone and a resumed
-run sees the same bits.
+Without augmentation a training image is the same in every epoch; with mirroring alone it is one of two. Then what the
+teacher says of it never changes either. The outputs are made before the first step, in the data set's order, so they
+are a function of teacher and data alone and a resumed run sees the same bits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bcd.assign.common import sites_inside
 from bcd.data import Dataset, eval_batches
 from bcd.data.loader import padded_size
 from bcd.data.transforms import is_identity
 from bcd.methods.base import Method, no_head
-from bcd.methods.match import ClassMap
-from bcd.methods.teacher import Teacher
-from bcd.models.detector import Detector
-from bcd.spec import JobSpec
+from bcd.methods.match import ranked_logits
+from bcd.methods.teacher import Teacher, View
+from bcd.spec import AugmentSpec, JobSpec
 from bcd.types import DenseOutputs, HeadTrace, SiteGrid
 
-MOST_BYTES = 1 << 30
-KEPT = frozenset({"scores", "boxes"})
+KEPT = frozenset({"scores", "boxes", "distributions", "centerness"})
 _BATCH = 16
+_LOWEST = -10.0  # logit at sites that are not kept; nothing reads it (known_BA)
+
+Shape = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class CachePlan:
+    """What is to be kept: `forms` are the mirrorings of each image, `sites` how many of an image's sites (None: all),
+    `bytes` the memory that it takes."""
+
+    images: int
+    forms: tuple[bool, ...]
+    sites: int | None
+    distributions: bool
+    bytes: int
+
+    def describe(self) -> str:
+        mirrored = ", plain and mirrored" if len(self.forms) == 2 else ""
+        kept = "" if self.sites is None else f"; the best {self.sites:,} sites of each are kept"
+        return f"{self.images:,} training images{mirrored}{kept}"
+
+
+def forms_of(augment: AugmentSpec) -> tuple[bool, ...] | None:
+    """Whether images come mirrored, for each form in which they come; None where forms have no end."""
+    if not is_identity(augment.model_copy(update={"flip": 0.0})):
+        return None
+    return (False,) if augment.flip == 0 else (True,) if augment.flip == 1 else (False, True)
+
+
+def plan_cache(
+    spec: JobSpec, dataset: Dataset, methods: Sequence[Method], teacher: Teacher, steps: int
+) -> CachePlan | None:
+    """What to keep, or None where outputs cannot be kept, do not fit `teacher.cache_memory`, or are used only once.
+
+    Never looks at where a run stands: an uninterrupted and a resumed run must decide alike.
+    """
+    forms = forms_of(spec.data.augment)
+    if spec.teacher is None or spec.teacher.cache == "off" or forms is None:
+        return None
+    if any(not method.needs <= KEPT or method.trace is not None for method in methods):
+        return None
+    added = 0 if spec.data.unlabeled is None else spec.data.unlabeled.count(spec.schedule.batch_size)
+    if steps * (spec.schedule.batch_size + added) <= len(dataset) * len(forms):
+        return None
+    counts: dict[Shape, int] = {}
+    for record in dataset.records:
+        shape = padded_size(record.height, record.width, spec.data)
+        counts[shape] = counts.get(shape, 0) + 1
+    # One look at what the teacher gives: its strides, anchors and classes need not be the student's.
+    out = _blank(teacher, min(counts))
+    distributions = any("distributions" in method.needs for method in methods)
+    width = out.logits_BAC.shape[2] + 4 + (out.centerness_BA is not None)
+    if distributions and out.dist_BA4R is not None:
+        width += 4 * out.dist_BA4R.shape[3]
+    size = 0
+    for (height, wide), count in counts.items():
+        places = sum(-(-height // s) * -(-wide // s) for s in out.grid.strides) * out.grid.anchors
+        kept = spec.teacher.cache_sites
+        size += count * len(forms) * (4 * width * places if kept is None else (2 * width + 4) * min(kept, places))
+    if size > spec.teacher.cache_memory * 2**30:
+        return None
+    return CachePlan(len(dataset), forms, spec.teacher.cache_sites, distributions, size)
+
+
+@dataclass
+class _Group:
+    """Outputs of all images of one padded size. Site indices are there when only the best sites are kept."""
+
+    shapes: tuple[Shape, ...]
+    anchors: int
+    values: dict[str, Tensor]
+    site_NK: Tensor | None
 
 
 class CachedTeacher:
-    """Takes the place of a `Teacher`: looks outputs up by image id. It holds scores and boxes, fp32, nothing else."""
+    """Takes the place of a `Teacher`: looks outputs up by image and mirroring.
 
-    def __init__(self, classes: ClassMap, logits_NAC: Tensor, boxes_NA4: Tensor, grid: SiteGrid, rows: dict[int, int]):
-        self.classes = classes
-        self._logits_NAC, self._boxes_NA4, self._grid, self._rows = logits_NAC, boxes_NA4, grid, rows
+    All sites are kept in fp32. The best sites are kept in fp16, their boxes as offsets from the site's centre in
+    strides; the others are unknown (`known_BA`). Images were seen alone: in a batch of several sizes, what a larger
+    neighbour's padding would have changed near an image's edge is not in them.
+    """
+
+    def __init__(
+        self, teacher: Teacher, groups: Sequence[_Group], rows: dict[View, tuple[int, int]], device: torch.device
+    ):
+        self.classes, self._teacher, self._device = teacher.classes, teacher, device
+        self._groups, self._rows = list(groups), rows
+        self._grids: dict[Shape, SiteGrid] = {}
+        self._places: dict[tuple[int, tuple[Shape, ...]], Tensor] = {}
 
     @property
     def bytes(self) -> int:
-        return 4 * (self._logits_NAC.numel() + self._boxes_NA4.numel())
+        tensors = [t for group in self._groups for t in (*group.values.values(), group.site_NK) if t is not None]
+        return sum(t.numel() * t.element_size() for t in tensors)
 
     def __call__(
         self,
         images_B3HW: Tensor,
         autocast: AbstractContextManager[Any],
-        image_ids: tuple[int, ...] = (),
+        views: tuple[View, ...] = (),
         trace: tuple[int, ...] = (),
     ) -> DenseOutputs:
-        rows = torch.tensor([self._rows[i] for i in image_ids], device=self._logits_NAC.device)
-        return DenseOutputs(self._logits_NAC[rows], self._boxes_NA4[rows], None, None, (), self._grid)
+        shape = (images_B3HW.shape[2], images_B3HW.shape[3])
+        if shape not in self._grids:
+            self._grids[shape] = _blank(self._teacher, shape).grid
+        grid = self._grids[shape]
+        found = [self._rows[view] for view in views]
+        numbers = {number for number, _ in found}
+        if len(numbers) == 1:
+            number = next(iter(numbers))
+            rows = torch.tensor([row for _, row in found]).to(self._device, non_blocking=True)
+            parts = [(number, slice(None), rows)]
+        else:
+            parts = [
+                (number, slice(place, place + 1), torch.tensor([row]).to(self._device, non_blocking=True))
+                for place, (number, row) in enumerate(found)
+            ]
+        group = self._groups[parts[0][0]]
+        if len(parts) == 1 and group.site_NK is None and group.shapes == grid.shapes:
+            return _outputs({name: values[parts[0][2]] for name, values in group.values.items()}, grid, None)
+        return self._spread(parts, len(views), grid)
+
+    def _spread(self, parts: list[tuple[int, slice, Tensor]], images: int, grid: SiteGrid) -> DenseOutputs:
+        """Kept sites at their places in the grid of the whole batch."""
+        known_BA = torch.zeros(images, len(grid), dtype=torch.bool, device=self._device)
+        whole: dict[str, Tensor] = {}
+        for name, kept in self._groups[parts[0][0]].values.items():
+            filled = grid.prior_A4 if name == "boxes" else torch.tensor(_LOWEST, device=self._device)
+            whole[name] = filled.expand(images, len(grid), *kept.shape[2:]).contiguous()
+        for number, where, rows in parts:
+            group = self._groups[number]
+            site_A = self._place(number, grid)
+            site_BK = site_A[group.site_NK[rows].long()] if group.site_NK is not None else site_A.expand(len(rows), -1)
+            for name, kept in group.values.items():
+                values = kept[rows].float()
+                if name == "boxes" and group.site_NK is not None:
+                    centre, stride = grid.centre_A2[site_BK], grid.stride_A[site_BK][..., None]
+                    values = values * stride + centre.repeat(1, 1, 2)
+                index = site_BK.reshape(*site_BK.shape, *(1,) * (values.ndim - 2)).expand_as(values)
+                whole[name][where] = whole[name][where].scatter(1, index, values)
+            known_BA[where] = known_BA[where].scatter(1, site_BK, True)
+        return _outputs(whole, grid, known_BA)
+
+    def _place(self, number: int, grid: SiteGrid) -> Tensor:
+        """Where the sites of a group's own grid lie in a grid of at least its size."""
+        key = (number, grid.shapes)
+        if key not in self._places:
+            group, places = self._groups[number], []
+            for (height, width), (_, most), level in zip(group.shapes, grid.shapes, grid.levels, strict=True):
+                y, x, a = torch.meshgrid(*map(torch.arange, (height, width, group.anchors)), indexing="ij")
+                places.append((level.start + (y * most + x) * group.anchors + a).flatten())
+            self._places[key] = torch.cat(places).to(self._device)
+        return self._places[key]
 
     def head(self, trace: HeadTrace, outputs: DenseOutputs, autocast: AbstractContextManager[Any]) -> DenseOutputs:
-        return no_head(trace)  # worth_caching() keeps methods that would need it away
-
-
-def worth_caching(spec: JobSpec, dataset: Dataset, methods: list[Method], student: Detector) -> bool:
-    """Whether the outputs can be kept and are used more than once.
-
-    Never looks at where a run stands: an uninterrupted and a resumed run must decide alike.
-    """
-    shapes = {padded_size(record.height, record.width, spec.data) for record in dataset.records}
-    if spec.teacher is None or spec.teacher.cache == "off" or not is_identity(spec.data.augment) or len(shapes) != 1:
-        return False
-    height, width = shapes.pop()
-    sites = sum(-(-height // s) * -(-width // s) for s in spec.student.strides)
-    size = 4 * len(dataset) * sites * (student.num_classes + 4)
-    seen = spec.schedule.steps * spec.schedule.batch_size
-    return size <= MOST_BYTES and seen > len(dataset) and all(method.needs <= KEPT for method in methods)
+        return no_head(trace)  # plan_cache() keeps methods that would need it away
 
 
 def cache_outputs(
-    teacher: Teacher, dataset: Dataset, spec: JobSpec, device: torch.device, autocast: AbstractContextManager[Any]
+    teacher: Teacher,
+    dataset: Dataset,
+    spec: JobSpec,
+    plan: CachePlan,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager[Any]],
 ) -> CachedTeacher:
-    """Run the teacher once over all images of the data set."""
-    logits: Tensor | None = None
-    boxes: Tensor | None = None
-    grid: SiteGrid | None = None
-    rows: dict[int, int] = {}
+    """Run the teacher once over all images of the data set, in every form."""
+    collected: dict[Shape, list[tuple[DenseOutputs, dict[str, Tensor], Tensor | None]]] = {}
+    rows: dict[View, tuple[int, int]] = {}
+    used: dict[Shape, int] = {}
     for batch in eval_batches(dataset, spec.data, batch_size=_BATCH):
-        ids = tuple(dataset.records[i].id for i in batch.indices)
-        out = teacher(batch.images_B3HW.to(device), autocast, ids)
-        if logits is None or boxes is None:
-            logits = torch.empty(len(dataset), *out.logits_BAC.shape[1:], device=device)
-            boxes = torch.empty(len(dataset), *out.boxes_BA4.shape[1:], device=device)
-        span = slice(len(rows), len(rows) + len(ids))
-        logits[span], boxes[span], grid = out.logits_BAC.float(), out.boxes_BA4.float(), out.grid
-        rows.update({image_id: len(rows) + n for n, image_id in enumerate(ids)})
-    assert logits is not None
-    assert boxes is not None
-    assert grid is not None
-    return CachedTeacher(teacher.classes, logits, boxes, grid, rows)
+        ids = [dataset.records[i].id for i in batch.indices]
+        shape = (batch.images_B3HW.shape[2], batch.images_B3HW.shape[3])
+        for mirrored in plan.forms:
+            images = _mirror(batch.images_B3HW, batch.sizes_B2) if mirrored else batch.images_B3HW
+            out = teacher(images.to(device), autocast())
+            kept = collected.setdefault(shape, [])
+            first = used.get(shape, 0)
+            rows.update({(i, mirrored): (list(collected).index(shape), first + n) for n, i in enumerate(ids)})
+            used[shape] = first + len(ids)
+            values, sites = _keep(out, plan, batch.sizes_B2.to(device))
+            kept.append((out, values, sites))
+    groups = [_join(items) for items in collected.values()]
+    return CachedTeacher(teacher, groups, rows, device)
+
+
+def _keep(out: DenseOutputs, plan: CachePlan, sizes_B2: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+    """The tensors to keep of a batch's outputs, and which sites they are."""
+    values = {"logits": out.logits_BAC.float(), "boxes": out.boxes_BA4.float()}
+    if out.centerness_BA is not None:
+        values["centerness"] = out.centerness_BA.float()
+    if plan.distributions and out.dist_BA4R is not None:
+        values["dist"] = out.dist_BA4R.float()
+    if plan.sites is None:
+        return values, None
+    score_BA = ranked_logits(out).amax(-1).masked_fill(~sites_inside(out.grid, sizes_B2), -torch.inf)
+    site_BK = score_BA.topk(min(plan.sites, len(out.grid)), dim=1).indices.sort(1).values
+    centre_A4, stride_A1 = out.grid.centre_A2.repeat(1, 2), out.grid.stride_A[:, None]
+    values["boxes"] = (values["boxes"] - centre_A4) / stride_A1
+    most = torch.finfo(torch.float16).max
+
+    def pick(kept: Tensor) -> Tensor:
+        index = site_BK.reshape(*site_BK.shape, *(1,) * (kept.ndim - 2)).expand(-1, -1, *kept.shape[2:])
+        return kept.gather(1, index).clamp(-most, most).half()
+
+    return {name: pick(kept) for name, kept in values.items()}, site_BK.int()
+
+
+def _join(items: list[tuple[DenseOutputs, dict[str, Tensor], Tensor | None]]) -> _Group:
+    grid = items[0][0].grid
+    values = {name: torch.cat([kept[name] for _, kept, _ in items]) for name in items[0][1]}
+    sites = [site for _, _, site in items if site is not None]
+    return _Group(grid.shapes, grid.anchors, values, torch.cat(sites) if sites else None)
+
+
+def _outputs(values: dict[str, Tensor], grid: SiteGrid, known_BA: Tensor | None) -> DenseOutputs:
+    return DenseOutputs(
+        values["logits"], values["boxes"], values.get("dist"), values.get("centerness"), (), grid, known_BA=known_BA
+    )
+
+
+def _mirror(images_B3HW: Tensor, sizes_B2: Tensor) -> Tensor:
+    """Images flipped within their content; the padding stays on the right. Host tensors."""
+    out = images_B3HW.clone()
+    for image, width in zip(out, sizes_B2[:, 1].int().tolist(), strict=True):
+        image[:, :, :width] = image[:, :, :width].flip(-1)
+    return out
+
+
+def _blank(teacher: Teacher, shape: Shape) -> DenseOutputs:
+    """What the teacher gives for an empty image of a padded size: its grid and widths."""
+    device = next(iter(teacher.model.parameters())).device
+    with torch.no_grad():
+        images = torch.zeros(1, 3, *shape, dtype=torch.uint8, device=device)
+        out: DenseOutputs = teacher.model(teacher.model.normalize(images))
+    return out

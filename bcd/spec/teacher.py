@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,8 +21,17 @@ class TeacherSpec(Strict):
     )
     cache: Literal["auto", "off"] = Field(
         "auto",
-        description="auto: run the teacher once over the training images and keep its outputs in memory (up to 1 GiB), "
-        "where images never change (no augmentation, one size) and are seen more than once. off: run it at every step.",
+        description="auto: run the teacher once over the training images and keep its outputs in memory, where images "
+        "never change or are only mirrored, are seen more than once, the methods read only scores and boxes, and "
+        "cache_memory suffices. off: run it at every step.",
+    )
+    cache_sites: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None,
+        description="Keep only this many of an image's sites, those with the highest scores, in half precision; the "
+        "other sites are not distilled. Default: all sites, exactly.",
+    )
+    cache_memory: Annotated[float, Field(gt=0, le=4096)] = Field(
+        1.0, description="Most memory for kept outputs in GiB, on the training device; beyond it the teacher runs."
     )
 
     preflight: Literal["refuse", "warn", "off"] = Field(

@@ -1,0 +1,217 @@
+"""One run in this process: data, models, training, the final judgement and the student's file.
+
+Where several processes train together, each of them comes through here; only the first reports and writes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from bcd.data import DataError, Splits, open_data, prefetch, train_batch
+from bcd.engine.batches import Split, WholeBatch, step_parts
+from bcd.engine.errors import JobError
+from bcd.engine.evaluate import evaluate_detector, protocol_hash
+from bcd.engine.parts import check_compiler, device_of, fixes_random_weights, student_of, teacher_of
+from bcd.engine.processes import Processes
+from bcd.engine.report import DeadTerms, RunResult, RunSink, Silent, ap_metrics
+from bcd.engine.task import DetectionTask
+from bcd.engine.trainer import Trainer
+from bcd.methods.match import MatchError
+from bcd.methods.teacher_cache import cache_outputs, plan_cache
+from bcd.models.detector import Detector
+from bcd.models.files import save_detector
+from bcd.spec import JobSpec
+
+
+def run_here(
+    spec: JobSpec,
+    *,
+    workdir: Path,
+    sink: RunSink,
+    teacher_path: Path | None = None,
+    data_cache: Path | None = None,
+    resume_from: Sequence[Path] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+    processes: Processes | None = None,
+) -> RunResult:
+    """`bcd.api.run_job` within this process, as one of `processes`. Only the first one's result counts."""
+    start = time.perf_counter()
+    processes = processes or Processes()
+    sink = sink if processes.first else Silent()
+    device = device_of(spec, processes)
+    check_compiler(spec.schedule.compile, device)
+    sink.phase("data")
+    splits = _open(spec, data_cache, sink, processes)
+    added = spec.data.unlabeled.count(spec.schedule.batch_size) if spec.data.unlabeled is not None else 0
+    plan = spec.schedule.resolve(min(len(splits.train), spec.data.max_train_images or len(splits.train)))
+    _tell_data(spec, splits, added, plan.steps, sink)
+
+    student = student_of(spec, splits.train.class_names).to(device)
+    teacher, methods = teacher_of(spec, teacher_path, student, device)
+    # preflight
+    task = DetectionTask(student, teacher, methods)
+    trainer = Trainer(
+        student,
+        task,
+        spec.schedule,
+        plan=plan,
+        extra=torch.nn.ModuleList(methods),
+        device=device,
+        digest=spec.digest(without=("name", "resources", "evaluation")),
+        folder=workdir / "checkpoints",
+        processes=processes,
+        seed=spec.seed,
+        watched=task.modules,
+        plain=task.plain,
+    )
+    trainer.resume(resume_from, lambda text: sink.log(text, "warning"))
+    if trainer.step:
+        sink.log(f"resumed at step {trainer.step} of {plan.steps}")
+    if spec.schedule.compile != "off":
+        task.compile(spec.schedule.compile)
+    _tell_student(spec, student, device, processes, sink)
+
+    protocol = protocol_hash(
+        splits.val,
+        spec.data,
+        spec.evaluation,
+        ema=trainer.ema is not None,
+        precision=trainer.precision,
+        weights="best" if spec.schedule.keeps_best else "last",
+    )
+
+    def judge(step: int, name: str) -> dict[str, Any]:
+        results = evaluate_detector(
+            cast(Detector, trainer.evaluated),
+            splits.val,
+            spec.data,
+            spec.evaluation,
+            device=device,
+            autocast=trainer.autocast,
+        )
+        sink.metrics(step, ap_metrics(results))
+        sink.evaluation(step, name, protocol, results)
+        return results
+
+    def make(step: int, positions: Sequence[int]) -> WholeBatch:
+        return train_batch(
+            splits.train,
+            spec.data,
+            step=step,
+            batch_size=spec.schedule.batch_size,
+            seed=spec.seed,
+            unlabeled=splits.unlabeled,
+            steps=plan.steps,
+            positions=positions,
+        )
+
+    dead = DeadTerms(tuple(method.type for method in spec.methods))
+
+    def on_metrics(step: int, values: dict[str, float]) -> None:
+        values, warnings = dead.look(values)
+        sink.metrics(step, {**values, "unlabeled_images": float(step * added)} if added else values)
+        for text in warnings:
+            sink.log(text, "warning")
+
+    sink.phase("train")
+    try:
+        kept = None if teacher is None else plan_cache(spec, splits.training, methods, teacher, plan.steps)
+        if teacher is not None and kept is not None:
+            sink.log(f"running the teacher once over {kept.describe()}")
+            task.teacher = cache_outputs(teacher, splits.training, spec, kept, device, trainer.autocast)
+            sink.log(f"its outputs are kept in memory: {task.teacher.bytes / 1e6:.0f} MB")
+        parts = step_parts(
+            make,
+            spec.schedule.batch_size + added,
+            Split(processes.rank, processes.world, spec.schedule.accumulate),
+            spec.data.augment if kept is not None else None,
+            seed=spec.seed,
+            pin=device.type == "cuda",
+        )
+        with closing(prefetch(parts, trainer.step, plan.steps)) as batches:
+            trainer.fit(
+                batches,
+                on_metrics=on_metrics,
+                on_checkpoint=sink.checkpoint,
+                on_evaluate=lambda step: judge(step, f"step-{step}"),
+                evaluate_every=spec.evaluation.every,
+                should_stop=should_stop,
+                remake=parts,
+            )
+        if not processes.first:
+            return RunResult(workdir, {}, trainer.step, time.perf_counter() - start)
+        if trainer.selection.exhausted and trainer.step < plan.steps:
+            sink.log(f"stopped early at step {trainer.step} of {plan.steps}: {trainer.selection.describe()}")
+        sink.phase("evaluate")
+        # report
+        step, results = _final(trainer, judge, sink, protocol)
+    except DataError as error:
+        raise JobError("bad-data", str(error)) from None
+    except MatchError as error:
+        raise JobError("bad-teacher", str(error)) from None
+    except torch.OutOfMemoryError as error:
+        raise JobError(
+            "out-of-memory",
+            "the GPU is out of memory: raise schedule.accumulate, or lower schedule.batch_size or the image size "
+            f"({error})",
+        ) from None
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise JobError(
+            "compile-failed", f"torch.compile could not make code ({reason}): set schedule.compile: off"
+        ) from None
+    path = save_detector(cast(Detector, trainer.evaluated), workdir / "student.safetensors")
+    return RunResult(path, results, step, time.perf_counter() - start)
+
+
+def _final(
+    trainer: Trainer, judge: Callable[[int, str], dict[str, Any]], sink: RunSink, protocol: str
+) -> tuple[int, dict[str, Any]]:
+    """The step whose weights are the result, which the model then holds, and their evaluation."""
+    selection = trainer.selection
+    if not selection.has_best:
+        return trainer.step, judge(trainer.step, "final")
+    results = selection.load_best(trainer.evaluated)
+    sink.log(f"the result is the best evaluation: step {selection.best_step}")
+    if results is None:  # made before a resume
+        return selection.best_step, judge(selection.best_step, "final")
+    sink.metrics(selection.best_step, ap_metrics(results))
+    sink.evaluation(selection.best_step, "final", protocol, results)
+    return selection.best_step, results
+
+
+def _open(spec: JobSpec, cache: Path | None, sink: RunSink, processes: Processes) -> Splits:
+    """The data set. The first process reads it before the others, which find its cache filled."""
+    try:
+        if not processes.first:
+            processes.agree(True)
+        splits = open_data(spec.data, cache_dir=cache, progress=sink.log)
+        if processes.first:
+            processes.agree(True)
+    except DataError as error:
+        raise JobError("bad-data", str(error)) from None
+    return splits
+
+
+def _tell_data(spec: JobSpec, splits: Splits, added: int, steps: int, sink: RunSink) -> None:
+    for part, dataset in (("train", splits.train), ("val", splits.val)):
+        sink.log(f"{part}: {len(dataset)} images, {len(dataset.class_names)} classes")
+    if splits.unlabeled is not None:
+        sink.log(f"unlabelled: {len(splits.unlabeled)} images, {added} added to each batch")
+    sink.log(f"data version: {splits.version}")
+    if spec.schedule.epochs is not None:
+        sink.log(f"{spec.schedule.epochs:g} epochs are {steps:,} steps")
+
+
+def _tell_student(spec: JobSpec, student: Detector, device: torch.device, processes: Processes, sink: RunSink) -> None:
+    parameters = sum(p.numel() for p in student.parameters())
+    if fixes_random_weights(spec.student):
+        sink.log("student.frozen_stages or norm_eval without pretrained: random weights stay fixed", "warning")
+    where = f"{device}" if processes.world == 1 else f"{processes.world} processes on {device.type}"
+    sink.log(f"student: {spec.student.detector} {spec.student.backbone}, {parameters / 1e6:.3g} M parameters, {where}")
