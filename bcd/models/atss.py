@@ -51,7 +51,7 @@ class ATSS(Detector):
         """Focal loss, centerness and, weighted by the true centerness, box loss at the positives (section 3.1)."""
         kind = given(self.options.box_loss, "giou")
         boxes, weight, centerness = centerness_terms(outputs, assigned, kind)
-        divisor = mean_over_processes(weight).clamp(min=1)
+        divisor = mean_over_processes(weight, least=1.0)
         return {
             "focal": focal_term(outputs, assigned, self.options),
             kind: BOX_WEIGHT * boxes / divisor,

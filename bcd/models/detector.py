@@ -191,6 +191,6 @@ def make_assignment(
     if targets.labelled_B is not None:
         count_B = count_B * targets.labelled_B
         share = targets.labelled_B.sum().clamp(min=1) / len(count_B)
-        divisor = mean_over_processes(count_B.sum() / share).clamp(min=1)
-    positives = mean_over_processes(count_B.sum()).clamp(min=1)
+        divisor = mean_over_processes(count_B.sum() / share, least=1.0)
+    positives = mean_over_processes(count_B.sum(), least=1.0)
     return Assignment(label_BA, box_BA4, positive_BA, site_weight_BA, positives, task_weight_BA, divisor)

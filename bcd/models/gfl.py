@@ -106,7 +106,7 @@ class GFL(Detector):
         quality_BA = torch.zeros_like(assigned.site_weight_BA).scatter(1, order_BK, quality_BK)
 
         weight_BK = (pick(logits_BAC.detach()).amax(-1).sigmoid() + options.quality_offset) * mask_BK
-        divisor = mean_over_processes(weight_BK.sum()).clamp(min=options.min_divisor) + options.divisor_offset
+        divisor = mean_over_processes(weight_BK.sum(), least=options.min_divisor) + options.divisor_offset
         distance_BK4 = B.to_distances(centre_BK2, target_BK4).clamp(0, self.reg_max - 0.1)
         assert outputs.dist_BA4R is not None
         dfl_BK4 = distribution_focal(pick(outputs.dist_BA4R).float(), distance_BK4)
