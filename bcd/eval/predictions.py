@@ -149,7 +149,7 @@ def load_predictions(path: str | Path) -> Predictions:
 
 
 def _joined(parts: Sequence[torch.Tensor], kind: Any) -> np.ndarray:
-    return torch.cat([part.detach().cpu() for part in parts]).numpy().astype(kind)
+    return torch.cat([part.detach().cpu().double() for part in parts]).numpy().astype(kind)
 
 
 def _few(names: Sequence[str]) -> str:
