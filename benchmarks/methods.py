@@ -48,7 +48,7 @@ METHODS: dict[str, list[dict[str, Any]]] = {
     "sigmoid_kd": [{"type": "sigmoid_kd"}],
     "softmax_kd": [{"type": "softmax_kd"}],
     "ld": [{"type": "ld"}],
-    "crosskd": [{"type": "crosskd", "depth": 0}],
+    "crosskd": [{"type": "crosskd"}],
     "pkd": [{"type": "pkd"}],
     "fgd": [{"type": "fgd"}],
     "fitnet": [{"type": "fitnet"}],
