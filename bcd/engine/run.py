@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 
 from bcd.data import DataError, Splits, open_data, prefetch, train_batch
+from bcd.doctor import preflight
 from bcd.engine.batches import Split, WholeBatch, step_parts
 from bcd.engine.errors import JobError
 from bcd.engine.evaluate import evaluate_detector, protocol_hash
@@ -23,6 +24,7 @@ from bcd.engine.report import DeadTerms, RunResult, RunSink, Silent, ap_metrics
 from bcd.engine.task import DetectionTask
 from bcd.engine.trainer import Trainer
 from bcd.methods.match import MatchError
+from bcd.methods.teacher import Teacher
 from bcd.methods.teacher_cache import cache_outputs, plan_cache
 from bcd.models.detector import Detector
 from bcd.models.files import save_detector
@@ -54,7 +56,6 @@ def run_here(
 
     student = student_of(spec, splits.train.class_names).to(device)
     teacher, methods = teacher_of(spec, teacher_path, student, device)
-    # preflight
     task = DetectionTask(student, teacher, methods)
     trainer = Trainer(
         student,
@@ -73,6 +74,8 @@ def run_here(
     trainer.resume(resume_from, lambda text: sink.log(text, "warning"))
     if trainer.step:
         sink.log(f"resumed at step {trainer.step} of {plan.steps}")
+    elif teacher is not None:
+        _check_teacher(spec, teacher, splits, device, sink)
     if spec.schedule.compile != "off":
         task.compile(spec.schedule.compile)
     _tell_student(spec, student, device, processes, sink)
@@ -166,8 +169,35 @@ def run_here(
         raise JobError(
             "compile-failed", f"torch.compile could not make code ({reason}): set schedule.compile: off"
         ) from None
-    path = save_detector(cast(Detector, trainer.evaluated), workdir / "student.safetensors")
+    student = cast(Detector, trainer.evaluated)
+    # What `bcd.doctor` holds a teacher to.
+    student.info.extra["evaluation"] = {
+        **{key: results[key] for key in ("AP", "AP50", "images")},
+        "data": splits.val.content_hash,
+        "protocol": protocol,
+    }
+    path = save_detector(student, workdir / "student.safetensors")
     return RunResult(path, results, step, time.perf_counter() - start)
+
+
+def _check_teacher(spec: JobSpec, teacher: Teacher, splits: Splits, device: torch.device, sink: RunSink) -> None:
+    """Refuse a teacher that fails on a few validation images, unless the spec says otherwise."""
+    if spec.teacher is None or spec.teacher.preflight == "off":
+        return
+    try:
+        report = preflight(spec, teacher.model, teacher.classes, splits.val, device)
+    except DataError as error:
+        raise JobError("bad-data", str(error)) from None
+    for one in report.findings:
+        level = "info" if one.verdict in ("ok", "info") else "warning"
+        sink.log(f"{one.check}: {one.found}" + (f" ({one.advice})" if one.advice else ""), level)
+    sink.log(f"teacher checked in {report.seconds:.1f} s: {report.verdict}")
+    if report.failed and spec.teacher.preflight == "refuse":
+        advice = "; ".join(one.advice for one in report.of("fail"))
+        raise JobError(
+            "teacher-failed-preflight",
+            f"{report.reason()} ({advice}). `bcd doctor` tells more; set teacher.preflight: warn to train all the same",
+        )
 
 
 def _final(
