@@ -27,7 +27,8 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 
 def distilled(**changes):
-    return tiny_spec(**{"teacher": {"path": "given"}, "methods": [{"type": "bckd", "warmup": 0.25}], **changes})
+    untrained = {"path": "given", "preflight": "off"}
+    return tiny_spec(**{"teacher": untrained, "methods": [{"type": "bckd", "warmup": 0.25}], **changes})
 
 
 def test_a_run_reports_losses_ap_checkpoints_and_a_plain_student(tmp_path, cache, teacher):

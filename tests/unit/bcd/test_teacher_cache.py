@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 def distilled(**changes):
-    given = {"teacher": {"path": "given"}, "methods": [{"type": "bckd"}], "data.train_images": 12}
+    given = {"teacher": {"path": "given", "preflight": "off"}, "methods": [{"type": "bckd"}], "data.train_images": 12}
     return tiny_spec(**{**given, **changes})
 
 
@@ -84,7 +84,7 @@ def test_a_run_says_that_it_keeps_outputs_and_learns_the_same_as_with_the_live_t
     runs = {}
     for mode in ("auto", "off"):
         sink = MemorySink()
-        spec = distilled(**{"teacher": {"path": "given", "cache": mode}})
+        spec = distilled(**{"teacher": {"path": "given", "cache": mode, "preflight": "off"}})
         runs[mode] = run_job(spec, workdir=tmp_path / mode, sink=sink, teacher_path=teacher_path, data_cache=cache)
         assert any("kept in memory" in text for _, text in sink.lines) is (mode == "auto")
     ours, theirs = load_file(runs["auto"].path), load_file(runs["off"].path)
