@@ -91,6 +91,7 @@ class _Child:
         paths = [str(Path(bcd.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
             "GLOO_SOCKET_IFNAME": "lo",  # one machine: the host's name need not resolve
+            "TORCH_CPP_LOG_LEVEL": "ERROR",  # DistributedDataParallel warns of a flag that is set for good reason
             **os.environ,
             "PYTHONPATH": os.pathsep.join(paths),
             "OMP_NUM_THREADS": str(threads),
@@ -197,6 +198,9 @@ class _PipeSink(Silent):
 
     def evaluation(self, step: int, name: str, protocol: str, results: dict[str, Any]) -> None:
         self.call("evaluation", step, name, protocol, results)
+
+    def artifact(self, type: str, name: str, path: Path, step: int) -> None:
+        self.call("artifact", type, name, path, step)
 
 
 def main() -> None:

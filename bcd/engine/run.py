@@ -17,7 +17,7 @@ from bcd.data import DataError, Splits, open_data, prefetch, train_batch
 from bcd.doctor import preflight
 from bcd.engine.batches import Split, WholeBatch, step_parts
 from bcd.engine.errors import JobError
-from bcd.engine.evaluate import evaluate_detector, protocol_hash
+from bcd.engine.evaluate import PREDICTIONS_FILE, REPORT_FILE, evaluate_detector, final_report, protocol_hash
 from bcd.engine.parts import check_compiler, device_of, fixes_random_weights, student_of, teacher_of
 from bcd.engine.processes import Processes
 from bcd.engine.report import DeadTerms, RunResult, RunSink, Silent, ap_metrics
@@ -102,6 +102,25 @@ def run_here(
         sink.evaluation(step, name, protocol, results)
         return results
 
+    def conclude(step: int) -> dict[str, Any]:
+        final = final_report(
+            cast(Detector, trainer.evaluated),
+            splits.val,
+            spec.data,
+            spec.evaluation,
+            folder=workdir,
+            device=device,
+            autocast=trainer.autocast,
+            ema=trainer.ema is not None,
+            precision=trainer.precision,
+            weights="best" if spec.schedule.keeps_best else "last",
+        )
+        sink.metrics(step, ap_metrics(final.results))
+        sink.evaluation(step, "final", final.protocol, final.results)
+        sink.artifact("predictions", PREDICTIONS_FILE, final.predictions_path, step)
+        sink.artifact("other", REPORT_FILE, final.report_path, step)
+        return final.results
+
     def make(step: int, positions: Sequence[int]) -> WholeBatch:
         return train_batch(
             splits.train,
@@ -152,8 +171,8 @@ def run_here(
         if trainer.selection.exhausted and trainer.step < plan.steps:
             sink.log(f"stopped early at step {trainer.step} of {plan.steps}: {trainer.selection.describe()}")
         sink.phase("evaluate")
-        # report
-        step, results = _final(trainer, judge, sink, protocol)
+        step = _load_result(trainer, sink)
+        results = conclude(step)
     except DataError as error:
         raise JobError("bad-data", str(error)) from None
     except MatchError as error:
@@ -200,20 +219,14 @@ def _check_teacher(spec: JobSpec, teacher: Teacher, splits: Splits, device: torc
         )
 
 
-def _final(
-    trainer: Trainer, judge: Callable[[int, str], dict[str, Any]], sink: RunSink, protocol: str
-) -> tuple[int, dict[str, Any]]:
-    """The step whose weights are the result, which the model then holds, and their evaluation."""
+def _load_result(trainer: Trainer, sink: RunSink) -> int:
+    """The step whose weights are the result, which the model holds afterwards."""
     selection = trainer.selection
     if not selection.has_best:
-        return trainer.step, judge(trainer.step, "final")
-    results = selection.load_best(trainer.evaluated)
+        return trainer.step
+    selection.load_best(trainer.evaluated)
     sink.log(f"the result is the best evaluation: step {selection.best_step}")
-    if results is None:  # made before a resume
-        return selection.best_step, judge(selection.best_step, "final")
-    sink.metrics(selection.best_step, ap_metrics(results))
-    sink.evaluation(selection.best_step, "final", protocol, results)
-    return selection.best_step, results
+    return selection.best_step
 
 
 def _open(spec: JobSpec, cache: Path | None, sink: RunSink, processes: Processes) -> Splits:
