@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import data, demo, evaluate, jobs, local, serve
+from service.cli import data, demo, doctor, evaluate, export, jobs, local, serve, teacher
 from service.cli.console import EXIT_INTERRUPTED, fault_lines, remark, say
 
 app = typer.Typer(
@@ -60,7 +60,10 @@ app.command("cancel", rich_help_panel=JOBS)(jobs.cancel)
 app.command("train", rich_help_panel=ALONE)(local.train)
 app.command("evaluate", rich_help_panel=ALONE)(evaluate.evaluate)
 app.command("report", rich_help_panel=ALONE)(evaluate.report)
+app.command("export", rich_help_panel=ALONE)(export.export)
+app.command("doctor", rich_help_panel=ALONE)(doctor.doctor)
 app.add_typer(data.app, rich_help_panel=ALONE)
+app.add_typer(teacher.app, rich_help_panel=ALONE)
 app.command("validate", rich_help_panel=ALONE)(local.validate)
 app.command("schema", rich_help_panel=ALONE)(local.schema)
 
