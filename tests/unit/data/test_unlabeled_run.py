@@ -58,15 +58,10 @@ def test_a_run_counts_them_in_its_log_and_metrics(tmp_path: Path, cache: Path, t
 
 def test_they_change_what_is_learnt_but_not_the_protocol(tmp_path: Path, cache: Path, teacher: Path) -> None:
     paths, protocols = [], []
-    for name, changes in (
-        ("with", {}),
-        ("heavier", {"data.unlabeled": {**UNLABELED, "weight": 2}}),
-        ("without", {"data.unlabeled": None}),
-    ):
-        sink = MemorySink()
-        result = run_job(
-            distilled(**changes), workdir=tmp_path / name, sink=sink, teacher_path=teacher, data_cache=cache
-        )
+    blocks: dict[str, Any] = {"with": UNLABELED, "heavier": {**UNLABELED, "weight": 2}, "without": None}
+    for name, block in blocks.items():
+        sink, spec = MemorySink(), distilled(**{"data.unlabeled": block})
+        result = run_job(spec, workdir=tmp_path / name, sink=sink, teacher_path=teacher, data_cache=cache)
         paths.append(result.path)
         protocols.append(sink.evaluations[-1][2])
     assert not same(paths[0], paths[1])
@@ -104,17 +99,19 @@ def test_the_task_loss_is_that_of_the_labelled_images_alone(detector: str) -> No
     student = build_detector(
         **{**spec.student.model_dump(), "detector": detector}, class_names=[str(n) for n in range(10)]
     ).eval()
+    torch.nn.init.zeros_(student.head.cls.bias)  # scores of one half: background counts
     task = DetectionTask(student)
     splits = open_data(spec.data)
     alone = train_batch(splits.train, spec.data, step=0, batch_size=4, seed=0)
     mixed = train_batch(splits.train, spec.data, step=0, batch_size=4, seed=0, unlabeled=splits.unlabeled)
-    one = task(alone.images_B3HW, alone.targets, 0.0, nullcontext())
-    two = task(mixed.images_B3HW, mixed.targets, 0.0, nullcontext())
+    empty = replace(mixed.targets, labelled_B=None, distill_B=None)  # as if they were images without objects
+    with torch.no_grad():
+        one = task(alone.images_B3HW, alone.targets, 0.0, nullcontext())
+        two = task(mixed.images_B3HW, mixed.targets, 0.0, nullcontext())
+        wrong = task(mixed.images_B3HW, empty, 0.0, nullcontext())
     for name, value in one.items():
         assert float(two[name]) == pytest.approx(float(value), rel=1e-4), name
-    # Were they taken as images without objects, the loss would differ.
-    wrong = task(mixed.images_B3HW, replace(mixed.targets, labelled_B=None, distill_B=None), 0.0, nullcontext())
-    assert float(wrong["loss"]) != pytest.approx(float(one["loss"]), rel=1e-3)
+    assert float(wrong["loss"]) != pytest.approx(float(one["loss"]), rel=0.05)
 
 
 assert TINY["schedule"]["steps"] == 8  # what the counts above rest on
