@@ -24,6 +24,9 @@ from bcd.models.detector import Detector
 from bcd.spec import CrossKdMethod
 from bcd.types import DenseOutputs, HeadTrace
 
+# Keeps the factor of a constant channel finite.
+_EPS = 1e-6
+
 BoxLoss = Literal["kl", "giou", "iou", "diou", "ciou"]
 
 
@@ -111,7 +114,9 @@ class CrossKd(Method):
         if not self.spec.standardise:
             return maps
         (mean, deviation), (own_mean, own_deviation) = moments(maps), moments(own)
-        return (maps - mean) / (deviation + 1e-6) * own_deviation + own_mean
+        # One factor and one offset, exactly 1 and 0 between equal maps.
+        scale = (own_deviation + _EPS) / (deviation + _EPS)
+        return maps * scale + (own_mean - mean * scale)
 
     def site_weight(self, step: Step) -> Tensor:
         """(B, T) weight of the teacher's sites: that of the student's location, 0 on levels that the student lacks."""

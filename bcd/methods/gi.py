@@ -63,10 +63,11 @@ def suppress(score_BA: Tensor, boxes_BA4: Tensor, most: int, iou: float) -> tupl
 
 
 def inside_own_level(grid: SiteGrid, kept_BK: Tensor, score_BK: Tensor, boxes_BA4: Tensor) -> Tensor:
-    """(B, A) bool: sites whose centre lies in a kept box of a score above 0, on the level of the box's own site."""
+    """(B, A) bool: sites whose centre lies in a kept box of a score above 0, on the level of the box's own site, and
+    that site itself."""
     boxes_BK4 = boxes_BA4.gather(1, kept_BK[..., None].expand(-1, -1, 4))
     level_BK1 = grid.level_A[kept_BK][..., None]
-    found_BA = torch.zeros_like(boxes_BA4[..., 0], dtype=torch.bool)
+    found_BA = torch.zeros_like(boxes_BA4[..., 0]).scatter(1, kept_BK, score_BK) > 0
     for k in range(kept_BK.shape[1]):
         inside_BA = B.to_distances(grid.centre_A2, boxes_BK4[:, k, None]).amin(-1) > 0
         found_BA |= inside_BA & (grid.level_A == level_BK1[:, k]) & (score_BK[:, k, None] > 0)
