@@ -62,7 +62,9 @@ def test_an_accumulated_step_is_the_whole_step(tmp_path):
     first.fit(whole)
     second.fit(cut, lambda step: [part(step, positions=slice(n, None, 2)) for n in range(2)])
     torch.testing.assert_close(weights(cut.model), weights(whole.model))
-    assert [values["loss"] for _, values in first.metrics] == pytest.approx([v["loss"] for _, v in second.metrics])
+    assert [values["loss"] for _, values in first.metrics] == pytest.approx(
+        [v["loss"] for _, v in second.metrics], rel=1e-4
+    )
     assert not torch.allclose(weights(whole.model), weights(Toy()))
 
 
