@@ -17,9 +17,10 @@ from bcd.methods.match import ClassMap
 from bcd.models.detector import Detector, DetectorInfo
 from bcd.spec import EvaluationSpec, parse_spec
 from tests.helpers.runs import tiny_spec
-from tests.helpers.tiny_sets import CLASSES, write_tiny_coco
+from tests.helpers.tiny_sets import write_tiny_coco
 
 CPU = torch.device("cpu")
+CLASSES = ("green", "red", "blue")  # in the order of the data set's category ids
 EVALUATION = EvaluationSpec(score_threshold=0.0, max_detections=20, batch_size=2)
 
 
@@ -29,7 +30,9 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Dataset]:
     root = tmp_path_factory.mktemp("coco")
     data = {**write_tiny_coco(root, n_val=5, size=(128, 96)), "image_size": [48, 64]}
     spec = parse_spec({"data": data, "student": {}}).data
-    return spec, open_data(spec).val
+    val = open_data(spec).val
+    assert val.class_names == CLASSES
+    return spec, val
 
 
 def detector(names: tuple[str, ...] = CLASSES) -> Detector:

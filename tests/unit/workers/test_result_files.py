@@ -1,0 +1,38 @@
+"""What a real run leaves beside the student reaches storage and the service."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bcd.api import run_job
+from bcd.eval import load_predictions
+from bcd.records import StoredObject, Ticket
+from tests.helpers.runs import TINY
+from workers.attempt import AttemptArgs, run_attempt
+from workers.storage import Storage
+
+
+def test_predictions_and_report_are_stored_like_the_student(tmp_path: Path, service) -> None:
+    args = AttemptArgs(
+        attempt_id="att_1", epoch=1, api_url="http://127.0.0.1:1", storage=str(tmp_path / "storage"),
+        work=str(tmp_path / "work"), data_cache=str(tmp_path / "cache"), token="secret",
+    )  # fmt: skip
+    spec = {**TINY, "schedule": {**TINY["schedule"], "steps": 2, "warmup_steps": 0}}
+    service._ticket = Ticket(spec=spec, job_id="job_1", attempt_id="att_1", number=1, epoch=1, lease_seconds=30.0)
+    assert run_attempt(args, run=run_job, channel=service, patience=20) == "succeeded"
+    found = {record.name: record for record in service.records if record.kind == "artifact"}
+    assert {name: found[name].type for name in ("predictions.npz", "report.json", "student.safetensors")} == {
+        "predictions.npz": "predictions", "report.json": "other", "student.safetensors": "result",
+    }  # fmt: skip
+    assert {found[name].step for name in ("predictions.npz", "report.json", "student.safetensors")} == {2}
+    path = {
+        name: Storage(Path(args.storage)).get(StoredObject(key=one.key, sha256=one.sha256, size=one.size))
+        for name, one in found.items()
+    }
+    evaluation = next(record for record in service.records if record.kind == "evaluation")
+    report = json.loads(path["report.json"].read_text())
+    predictions = load_predictions(path["predictions.npz"])
+    assert report["protocol"]["hash"] == evaluation.protocol == predictions.protocol
+    assert len(predictions.detections) == evaluation.results["images"] == 8
+    assert set(evaluation.results) == {"AP", "AP50", "AP75", "APs", "APm", "APl", "per_class", "images", "objects"}
