@@ -21,6 +21,7 @@ RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
 _RESNET = re.compile(r"(conv1|bn1|layer[1-4]\.\d+\.(conv[123]|bn[123]|downsample\.[01]))\.\w+")
 # Blocks of MobileNetV2's stages; torchvision counts them through, from 1.
 _MOBILE_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
+_MOBILE_LAST_BLOCK = 320  # channels; its last convolution, which every checkpoint holds, has 1280
 SUPPORTED = "ResNet 18, 34, 50 and 101, MobileNetV2 and Swin-T"
 
 
@@ -79,7 +80,7 @@ def _mobilenet(inner: Mapping[str, Tensor], top_channels: int) -> ForeignBackbon
         name = _mobilenet_name(key)
         if name is None:
             unknown.append(key)
-        elif name.startswith("features.18.") and top_channels != value.shape[0]:
+        elif name.startswith("features.18.") and top_channels == _MOBILE_LAST_BLOCK:
             left_out[f"backbone.{key}"] = "the pyramid does not use MobileNetV2's last convolution"
         else:
             tensors[f"backbone.{name}"] = value
