@@ -11,13 +11,12 @@ import torch
 
 from bcd.engine.errors import JobError
 from bcd.engine.processes import Processes
-from bcd.methods import Method, build_method
+from bcd.methods import Method, PairError, build_methods
 from bcd.methods.teacher import Teacher, TeacherError
 from bcd.models.build import build_detector
 from bcd.models.detector import Detector
 from bcd.models.files import DetectorFileError, load_detector
 from bcd.spec import DetectorSpec, JobSpec
-from bcd.spec.plan import plan_pair
 
 
 def device_of(spec: JobSpec, processes: Processes) -> torch.device:
@@ -70,13 +69,9 @@ def teacher_of(
         teacher = Teacher(model, student, device, spec.teacher.classes)
     except (DetectorFileError, TeacherError) as error:
         raise JobError("bad-teacher", str(error)) from None
-    shared = student.num_classes - len(teacher.classes.unmapped)
-    faults = plan_pair(spec.student.model_dump(mode="json"), model.info.arguments, spec.methods, classes=shared)
-    if faults:
-        raise JobError("bad-pair", "; ".join(f"{pointer}: {message}" for pointer, message in faults))
     try:
-        methods = [build_method(method, student, model).to(device) for method in spec.methods]
-    except ValueError as error:
+        methods = [method.to(device) for method in build_methods(spec.methods, student, model, teacher.classes)]
+    except PairError as error:
         raise JobError("bad-pair", str(error)) from None
     teacher.reads = frozenset(need for method in methods for need in method.needs)
     return teacher, methods

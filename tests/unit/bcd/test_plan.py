@@ -9,12 +9,13 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from bcd.api import JobError, run_job
 from bcd.methods import METHODS, PairError, build_methods
 from bcd.models.files import save_detector
 from bcd.spec import MethodSpec, SpecError, check_pair, plan_pair, teacher_arguments
 from bcd.spec.plan import CHECKS, FAMILIES
 from tests.helpers.pairs import METHOD_TYPES, SAME_CLASSES, detector, frozen, method, step_of
-from tests.helpers.runs import tiny_spec
+from tests.helpers.runs import MemorySink, tiny_spec
 
 GFL: dict[str, Any] = {"detector": "gfl"}
 ATSS, FCOS, RETINANET = ({"detector": name} for name in ("atss", "fcos", "retinanet"))
@@ -149,3 +150,14 @@ def test_published_defaults():
     }.items():  # fmt: skip
         one = method("crosskd", detector("gfl", stacked_convs=4), detector(family, stacked_convs=4))
         assert (one.cls_weight, one.loc_weight, one.ctr_weight, one.box_loss, one.trace[1]) == expected
+
+
+def test_a_run_refuses_such_a_pair_before_its_first_step(tmp_path: Path):
+    names = tuple("0123456789")
+    teacher = save_detector(detector("fcos", class_names=names), tmp_path / "teacher.safetensors")
+    spec = tiny_spec(**{"teacher": {"path": str(teacher), "preflight": "off"}, "methods": [{"type": "ld"}]})
+    sink = MemorySink()
+    with pytest.raises(JobError, match=r"/methods/0: ld: .* the teacher is FCOS") as caught:
+        run_job(spec, workdir=tmp_path / "run", sink=sink)
+    assert caught.value.code == "bad-pair"
+    assert not sink.values

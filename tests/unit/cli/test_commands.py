@@ -136,6 +136,23 @@ def test_a_bad_spec_is_told_by_pointer_with_exit_code_2(run):
     assert "Traceback" not in err
 
 
+def test_a_pair_that_cannot_be_distilled_is_told_where_the_teachers_file_is_readable(run, tmp_path):
+    header = {"__metadata__": {"detector": json.dumps({"arguments": {"detector": "fcos"}})}}
+    content = json.dumps(header).encode()
+    teacher = tmp_path / "teacher.safetensors"
+    teacher.write_bytes(len(content).to_bytes(8, "little") + content)
+
+    def validate(path: Path, method: str) -> tuple[int, str, str]:
+        changes = [f"teacher={{path: {path}}}", f"methods=[{{type: {method}}}]"]
+        return run("validate", BASELINE, *(part for change in changes for part in ("--set", change)))
+
+    assert validate(teacher, "bckd")[0] == 0
+    code, out, err = validate(teacher, "ld")
+    assert (code, out) == (2, "")
+    assert "/methods/0: ld: it needs box distributions" in err
+    assert validate(tmp_path / "later.safetensors", "ld")[0] == 0
+
+
 def test_without_a_service_the_way_to_start_one_is_told(run, tmp_path):
     code, _, err = run("jobs", "--home", str(tmp_path / "nowhere"))
     assert code == 1

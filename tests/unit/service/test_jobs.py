@@ -91,6 +91,17 @@ def test_a_teacher_that_cannot_be_is_refused_at_its_pointer(client: TestClient) 
         assert word in response.json()["errors"][0]["detail"]
 
 
+def test_a_teacher_that_lacks_what_a_method_needs_is_refused_before_it_is_trained(client: TestClient) -> None:
+    teacher = submit(client, tiny_spec(student={**tiny_spec()["student"], "detector": "atss"}))["id"]
+    methods = [{"type": "bckd"}, {"type": "ld"}]
+    response = client.post(JOBS, json={**distilled_spec(teacher), "methods": methods})
+    assert response.status_code == 422
+    errors = response.json()["errors"]
+    assert [error["pointer"] for error in errors] == ["/methods/1"]
+    assert "the teacher is ATSS" in errors[0]["detail"]
+    assert submit(client, distilled_spec(teacher))["state"] == "waiting"
+
+
 def test_a_queued_or_waiting_job_is_cancelled_at_once(client: TestClient) -> None:
     teacher = submit(client)["id"]
     student = submit(client, distilled_spec(teacher))["id"]
