@@ -39,7 +39,15 @@ class ATSS(Detector):
         logits_BAC = flatten_sites(maps.cls, self.options.num_classes)
         centerness_BA = flatten_sites(maps.centerness, 1)[..., 0]
         return DenseOutputs(
-            logits_BAC, boxes_BA4, None, centerness_BA, features, grid, maps.trace, deltas_BA4=deltas_BA4
+            logits_BAC,
+            boxes_BA4,
+            None,
+            centerness_BA,
+            features,
+            grid,
+            maps.trace,
+            deltas_BA4=deltas_BA4,
+            score=variant.score,
         )
 
     def assign(self, outputs: DenseOutputs, targets: Targets) -> Assignment:

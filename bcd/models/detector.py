@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -134,7 +134,7 @@ class Detector(nn.Module):
 
     def detections(self, outputs: DenseOutputs, sizes_B2: Tensor, options: PostprocessOptions) -> list[Detections]:
         """Detections of each image from this detector's raw outputs, scored as its variant says."""
-        return postprocess(outputs, sizes_B2, options, self.options.variant.score)
+        return postprocess(replace(outputs, score=self.options.variant.score), sizes_B2, options)
 
 
 def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -194,3 +194,13 @@ def make_assignment(
         divisor = mean_over_processes(count_B.sum() / share, least=1.0)
     positives = mean_over_processes(count_B.sum(), least=1.0)
     return Assignment(label_BA, box_BA4, positive_BA, site_weight_BA, positives, task_weight_BA, divisor)
+
+
+def without_ignored(assigned: Assignment, grid: SiteGrid, targets: Targets) -> Assignment:
+    """The assignment without task loss at sites whose centre lies in an ignored object, unless they are positive."""
+    if targets.ignored_BI4 is None:
+        return assigned
+    centre_A12, ignored_B1I4 = grid.centre_A2[:, None], targets.ignored_BI4[:, None]
+    inside_BAI2 = (centre_A12 > ignored_B1I4[..., :2]) & (centre_A12 < ignored_B1I4[..., 2:])
+    ignored_BA = inside_BAI2.all(-1).any(-1) & ~assigned.positive_BA
+    return replace(assigned, task_weight_BA=assigned.task_weight * ~ignored_BA)

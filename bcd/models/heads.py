@@ -20,10 +20,11 @@ PRIOR_PROBABILITY = 0.01
 class ConvNorm(nn.Module):
     """3x3 convolution, GroupNorm or none, ReLU. The convolution has a bias where no norm follows, or when asked."""
 
-    def __init__(self, inside: int, outside: int, norm: bool = True, *, bias: bool = False, eps: float = 1e-5):
+    def __init__(self, inside: int, outside: int, variant: Variant = Variant()):
         super().__init__()
-        self.conv = nn.Conv2d(inside, outside, 3, padding=1, bias=bias or not norm)
-        self.gn = group_norm(outside, most=32, eps=eps) if norm else None  # 32 as published
+        norm = variant.head_norm == "gn"
+        self.conv = nn.Conv2d(inside, outside, 3, padding=1, bias=variant.head_bias or not norm)
+        self.gn = _norm(outside, variant) if norm else None
         self.relu = nn.ReLU(inplace=True)
         nn.init.normal_(self.conv.weight, std=0.01)
         if self.conv.bias is not None:
@@ -40,8 +41,15 @@ class ConvNorm(nn.Module):
 
 def tower(channels: int, depth: int, variant: Variant = Variant()) -> nn.ModuleList:
     """`depth` ConvNorm blocks."""
-    norm, bias, eps = variant.head_norm == "gn", variant.head_bias, variant.gn_eps
-    return nn.ModuleList(ConvNorm(channels, channels, norm, bias=bias, eps=eps) for _ in range(depth))
+    return nn.ModuleList(ConvNorm(channels, channels, variant) for _ in range(depth))
+
+
+def _norm(channels: int, variant: Variant) -> nn.GroupNorm:
+    if not variant.gn_groups:
+        return group_norm(channels, most=32, eps=variant.gn_eps)  # 32 as published
+    if channels % variant.gn_groups:
+        raise ValueError(f"variant gn_groups {variant.gn_groups} does not divide the {channels} channels of the head")
+    return nn.GroupNorm(variant.gn_groups, channels, variant.gn_eps)
 
 
 class Scale(nn.Module):

@@ -25,6 +25,8 @@ class Variant:
     """GroupNorm after every convolution of the towers, or none."""
     head_bias: bool = False
     """Tower convolutions have a bias beside their norm. Without a norm they always have one."""
+    gn_groups: int = 0
+    """Groups of the towers' GroupNorm; 0: 32, or fewer where a group would have less than 8 channels."""
     gn_eps: float = 1e-5
     """eps of the towers' GroupNorm."""
     centre_offset: float = 0.0
@@ -68,6 +70,8 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
         return tuple(float(v) for v in value)
     if hint is bool and not isinstance(value, bool):
         raise ValueError(f"variant {key} must be true or false, not {value!r}")
+    if hint is int and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise ValueError(f"variant {key} must be a whole number, not {value!r}")
     if hint is float and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise ValueError(f"variant {key} must be a number, not {value!r}")
     return hint(value)

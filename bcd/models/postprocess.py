@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,18 +22,16 @@ class PostprocessOptions:
     max_detections: int = 100
 
 
-def postprocess(
-    outputs: DenseOutputs, sizes_B2: Tensor, options: PostprocessOptions, score: Literal["product", "sqrt"] = "product"
-) -> list[Detections]:
+def postprocess(outputs: DenseOutputs, sizes_B2: Tensor, options: PostprocessOptions) -> list[Detections]:
     """Detections of each image. `sizes_B2`: (height, width) to which boxes are clipped.
 
-    Scores are the class probabilities, times centerness where a head has one. With "product" (MMDetection) candidates
-    are chosen by class probability alone and centerness joins before suppression; with "sqrt" (torchvision) the score
-    is the root of the product from the start.
+    Scores are the class probabilities, times centerness where a head has one. With `outputs.score` "product"
+    (MMDetection) candidates are chosen by class probability alone and centerness joins before suppression; with
+    "sqrt" (torchvision) the score is the root of the product from the start.
     """
     scores_BAC = outputs.logits_BAC.float().sigmoid()
     factor_BA = None if outputs.centerness_BA is None else outputs.centerness_BA.float().sigmoid()
-    if factor_BA is not None and score == "sqrt":
+    if factor_BA is not None and outputs.score == "sqrt":
         scores_BAC, factor_BA = (scores_BAC * factor_BA[..., None]).sqrt(), None
     return [
         _one_image(

@@ -126,6 +126,8 @@ def test_unknown_variants_are_refused_with_the_known_ones():
         build("atss", variant={"box_stds": [1, 2]})
     with pytest.raises(ValueError, match="fpn_relu must be true or false"):
         build("atss", variant={"fpn_relu": 1})
+    with pytest.raises(ValueError, match="gn_groups 3 does not divide the 16 channels"):
+        build("atss", variant={"gn_groups": 3})
 
 
 @ALL
@@ -247,17 +249,17 @@ def test_a_ranking_by_product_chooses_by_class_and_one_by_root_by_both():
     product = postprocess(one, torch.tensor([[64, 96]] * 2), options)[0]
     p = [torch.tensor(v).sigmoid().item() for v in (0.0, 3.0, 2.0, -3.0)]
     assert product.scores_N.tolist() == pytest.approx([p[0] * p[1], p[2] * p[3]])  # 0.042 is below the threshold
-    root = postprocess(one, torch.tensor([[64, 96]] * 2), options, "sqrt")[0]
+    root = postprocess(replace(one, score="sqrt"), torch.tensor([[64, 96]] * 2), options)[0]
     assert root.scores_N.tolist() == pytest.approx([(p[0] * p[1]) ** 0.5])
 
 
 class NoSync(TorchDispatchMode):
-    """Refuses every operator whose result the host must wait for."""
+    """Refuses operators whose result the host must wait for, and tensors made from the host's numbers."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.name().split(".")[0]
         waits = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::unique_dim",
-                 "aten::_unique2", "aten::equal", "aten::is_nonzero", "aten::bincount"}  # fmt: skip
+                 "aten::_unique2", "aten::equal", "aten::lift_fresh", "aten::is_nonzero", "aten::bincount"}  # fmt: skip
         if name in ("aten::index", "aten::index_put", "aten::index_put_"):
             masks = [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)]
             assert not masks, f"{name} with a mask"
@@ -267,14 +269,16 @@ class NoSync(TorchDispatchMode):
 
 @ALL
 def test_nothing_from_images_to_losses_waits_for_the_device(name: str):
-    model, targets = build(name), batch(NORMAL)
+    model, targets, none = build(name), batch(NORMAL), batch([[], []])
     pixels = (images() * 50 + 100).clamp(0, 255).to(torch.uint8)
     model(model.normalize(pixels))  # grids and constants are made once
     with NoSync():
         losses(model, model.normalize(pixels), targets)
-        losses(model, model.normalize(pixels), batch([[], []]))
-    with NoSync(), pytest.raises(AssertionError):
-        torch.ones(3)[torch.tensor([True, False, True])]
+        losses(model, model.normalize(pixels), none)
+    mask = torch.tensor([True, False, True])
+    for wait in (lambda: mask.nonzero(), lambda: mask[mask], lambda: mask.any().item(), lambda: torch.tensor(1.0)):
+        with NoSync(), pytest.raises(AssertionError):
+            wait()
 
 
 @ALL
