@@ -8,7 +8,7 @@ G padded ground truths, K candidates, R bins.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from torch import Tensor
@@ -85,6 +85,8 @@ class Targets:
     `sizes_B2` is (height, width) of each image's content inside the padded input: sites beyond it take no part.
     `labelled_B` is the weight of each image in the task loss: 1, or 0 for an image without labels, which is only
     distilled (None: all 1). `distill_B` is each image's weight in distillation (None: all 1).
+    `ignored_BI4` are boxes of ignored objects (crowd, difficult), padded with zeros: what lies in them is neither an
+    object nor background (None: it is background).
     """
 
     boxes_BG4: Tensor
@@ -93,10 +95,11 @@ class Targets:
     sizes_B2: Tensor
     labelled_B: Tensor | None = None
     distill_B: Tensor | None = None
+    ignored_BI4: Tensor | None = None
 
     def to(self, device: object) -> Targets:
-        parts = (self.boxes_BG4, self.labels_BG, self.valid_BG, self.sizes_B2, self.labelled_B, self.distill_B)
-        return Targets(*(None if t is None else t.to(device, non_blocking=True) for t in parts))  # type: ignore[call-overload,arg-type]
+        parts = (getattr(self, field.name) for field in fields(self))
+        return Targets(*(None if t is None else t.to(device, non_blocking=True) for t in parts))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bcd.data.records import Dataset
+from bcd.data.records import Dataset, ImageRecord
 from bcd.data.transforms import (
     Mosaic,
     Pixels,
@@ -45,6 +45,8 @@ Data = DigitsData | CocoData | VocData | YoloData
 
 # ImageNet's mean colour: about 0 once normalised, as in MMDetection, which pads after normalising.
 PADDING = (124, 116, 104)
+
+IGNORED = -1  # stands for the label of an ignored object on its way through the changes
 
 # Keep the orders' random numbers apart from each other's and from the augmentation's, which share the seed.
 _STREAM, _UNLABELED_STREAM, _GROUP_STREAM = 1, 6, 7
@@ -89,10 +91,11 @@ def train_batch(
     """The training batch of a step (from 0). Raises `DataError` when an image cannot be decoded.
 
     Epochs follow each other without a break: a batch may hold the end of one and the start of the next. Ignored
-    objects (crowd, difficult) are not among the targets. With `unlabeled` images, `data.unlabeled.count(batch_size)`
-    of them follow the `batch_size` labelled ones; those are the same with and without. `steps` is the length of the
-    run, for changes that end before it does. `positions` asks for a part of the batch alone: those images come out as
-    in the whole batch, but for the padding.
+    objects (crowd, difficult) are no objects to learn; see `data.ignored`.
+
+    With `unlabeled` images, `data.unlabeled.count(batch_size)` of them follow the `batch_size` labelled ones; those are
+    the same with and without. `steps` is the length of the run, for changes that end before it does. `positions` asks
+    for a part of the batch alone: those images come out as in the whole batch, but for the padding.
     """
     extra, weight = 0, 1.0
     if unlabeled is not None and data.unlabeled is not None:
@@ -108,6 +111,8 @@ def train_batch(
         examples.append(_example(source, data, indices[position], _Tick(seed, step, position, steps, most)))
     images_B3HW, sizes_B2 = _pad_images([example.pixels for example in examples], divisor)
     targets = _pad_targets([e.boxes for e in examples], [e.labels for e in examples], sizes_B2)
+    if not isinstance(data, DigitsData) and data.ignored == "masked":
+        targets = replace(targets, ignored_BI4=_pad_boxes([example.ignored for example in examples]))
     if extra:
         labelled_B = torch.tensor([float(position < batch_size) for position in chosen])
         distill_B = torch.tensor([1.0 if position < batch_size else weight for position in chosen])
@@ -190,27 +195,33 @@ class _Example:
     pixels: Pixels
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
+    ignored: NDArray[np.float32]
     id: int
+
+    @classmethod
+    def of(cls, pixels: Pixels, boxes: NDArray[np.float32], labels: NDArray[np.int64], id: int) -> _Example:
+        ignored = labels == IGNORED
+        return cls(pixels, boxes[~ignored], labels[~ignored], boxes[ignored], id)
 
 
 def _example(dataset: Dataset, data: Data, index: int, tick: _Tick) -> _Example:
     """Image `index` after all its changes."""
     record = dataset.records[index]
     size = (record.height, record.width)
-    boxes, labels = record.boxes[~record.ignore], record.labels[~record.ignore]
+    boxes, labels = _objects(record, data)
     spec = data.augment
     short = draw_short_side(spec, **tick.key)
     frame = input_size(*size, data, short)
     if is_identity(spec):
         pixels = dataset.load_resized(index, frame)
-        return _Example(pixels, scale_boxes(boxes, size, frame), labels, record.id)
+        return _Example.of(pixels, scale_boxes(boxes, size, frame), labels, record.id)
     # An image whose size changes is made from the original, so that it is resampled only once.
     varies = bool(spec.multi_scale or reshapes(spec))
     source = size if varies or spec.scale else frame
     pixels, boxes = dataset.load_resized(index, source), scale_boxes(boxes, size, source)
     if mosaic := draw_mosaic(spec, steps=tick.steps, **tick.key):
-        pixels, boxes, labels = _mosaic(dataset, mosaic, (pixels, boxes), labels, frame, tick.most)
-    elif window := draw_crop(spec, source, boxes, **tick.key):
+        pixels, boxes, labels = _mosaic(dataset, data, mosaic, (pixels, boxes), labels, frame, tick.most)
+    elif window := draw_crop(spec, source, boxes[labels != IGNORED], **tick.key):
         x1, y1, x2, y2 = window
         pixels = pixels[y1:y2, x1:x2]
         boxes, kept = clip_boxes(boxes - np.asarray([x1, y1, x1, y1], np.float32), (y2 - y1, x2 - x1))
@@ -218,11 +229,19 @@ def _example(dataset: Dataset, data: Data, index: int, tick: _Tick) -> _Example:
         frame = input_size(y2 - y1, x2 - x1, data, short, cropped=True)
     scaling = fast_resize if varies else resize
     pixels, boxes, kept = augment(pixels, boxes, frame, draw_augmentation(spec, **tick.key), scaling)
-    return _Example(pixels, boxes[kept], labels[kept], record.id)
+    return _Example.of(pixels, boxes[kept], labels[kept], record.id)
+
+
+def _objects(record: ImageRecord, data: Data) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Boxes and labels of an image; ignored objects are left out, or have the label IGNORED where they are masked."""
+    if isinstance(data, DigitsData) or data.ignored == "background":
+        return record.boxes[~record.ignore], record.labels[~record.ignore]
+    return record.boxes, np.where(record.ignore, IGNORED, record.labels)
 
 
 def _mosaic(
     dataset: Dataset,
+    data: Data,
     choice: Mosaic,
     first: tuple[Pixels, NDArray[np.float32]],
     labels: NDArray[np.int64],
@@ -235,11 +254,12 @@ def _mosaic(
     for fraction in choice.others:
         index = _chosen(len(dataset), count, int(fraction * count))
         record = dataset.records[index]
-        tiles.append((dataset.load_resized(index, (record.height, record.width)), record.boxes[~record.ignore]))
-        all_labels.append(record.labels[~record.ignore])
-    pixels, boxes, kept = make_mosaic(tiles, frame, choice)
+        boxes, more = _objects(record, data)
+        tiles.append((dataset.load_resized(index, (record.height, record.width)), boxes))
+        all_labels.append(more)
+    pixels, all_boxes, kept = make_mosaic(tiles, frame, choice)
     shown = np.concatenate(kept)
-    return pixels, np.concatenate(boxes)[shown], np.concatenate(all_labels)[shown]
+    return pixels, np.concatenate(all_boxes)[shown], np.concatenate(all_labels)[shown]
 
 
 def eval_batches(dataset: Dataset, data: Data, *, batch_size: int, divisor: int = 32) -> Generator[EvalBatch]:
@@ -338,11 +358,17 @@ def _pad_images(images: list[Pixels], divisor: int) -> tuple[Tensor, Tensor]:
 
 def _pad_targets(boxes: list[NDArray[np.float32]], labels: list[NDArray[np.int64]], sizes_B2: Tensor) -> Targets:
     count = max(len(item) for item in labels)
-    boxes_BG4 = torch.zeros(len(boxes), count, 4)
+    boxes_BG4 = _pad_boxes(boxes)
     labels_BG = torch.zeros(len(boxes), count, dtype=torch.int64)
     valid_BG = torch.zeros(len(boxes), count, dtype=torch.bool)
-    for i, (box, label) in enumerate(zip(boxes, labels, strict=True)):
-        boxes_BG4[i, : len(box)] = torch.from_numpy(box)
+    for i, label in enumerate(labels):
         labels_BG[i, : len(label)] = torch.from_numpy(label)
         valid_BG[i, : len(label)] = True
     return Targets(boxes_BG4, labels_BG, valid_BG, sizes_B2)
+
+
+def _pad_boxes(boxes: list[NDArray[np.float32]]) -> Tensor:
+    padded = torch.zeros(len(boxes), max(len(item) for item in boxes), 4)
+    for i, item in enumerate(boxes):
+        padded[i, : len(item)] = torch.from_numpy(item)
+    return padded

@@ -13,7 +13,7 @@ from bcd.methods import Method, Step
 from bcd.methods.base import trace_depths
 from bcd.methods.teacher import Teacher, View
 from bcd.methods.teacher_cache import CachedTeacher
-from bcd.models.detector import Detector
+from bcd.models.detector import Detector, without_ignored
 from bcd.types import Targets
 
 
@@ -71,7 +71,7 @@ class DetectionTask:
         student_depths, teacher_depths = trace_depths(self.methods)
         with autocast:
             out = self._forward(student.normalize(images_B3HW), student_depths)
-        assigned = student.assign(out, targets)
+        assigned = without_ignored(student.assign(out, targets), out.grid, targets)
         terms = student.task_loss(out, targets, assigned)
         active = [(method, factor) for method in self.methods if (factor := warmup_factor(method, progress)) > 0]
         teacher = self.teacher

@@ -162,6 +162,11 @@ class _FileData(_DataSpec):
     image_size: tuple[Side, Side] = Field(
         (800, 1333), description="Keep-ratio resize: shorter and longer side in pixels at most."
     )
+    ignored: Literal["background", "masked"] = Field(
+        "background",
+        description="What crowd and difficult objects are in training. background: nothing, as published. masked: "
+        "places inside them take no part in the task loss.",
+    )
     skip_empty: bool = Field(
         False,
         description="Leave out training images without any object to learn, as published COCO training does. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ from bcd.data.transforms import (
     is_identity,
     make_mosaic,
 )
+from bcd.models.build import build_detector
+from bcd.models.detector import without_ignored
 from bcd.spec import AugmentSpec, DigitsData, SpecError, VocData, parse_spec
+from bcd.types import Targets
 from tests.helpers.runs import TINY
 from tests.helpers.tiny_sets import write_tiny_voc
 
@@ -280,3 +284,56 @@ def test_images_of_one_shape_are_batched_at_random_as_before() -> None:
     plain = [batch_indices(dataset, digits(), step=step, batch_size=3, seed=0) for step in range(4)]
     grouped = [batch_indices(dataset, data, step=step, batch_size=3, seed=0) for step in range(4)]
     assert sorted(plain) == sorted(grouped)
+
+
+# --------------------------------------------------------------------------------------------- ignored objects
+
+
+class Crowds(Colours):
+    """Each image also has an ignored object in its upper left corner."""
+
+    def __init__(self, sizes: list[tuple[int, int]]):
+        super().__init__(sizes)
+        for n, (h, w) in enumerate(sizes):
+            crowd = ((0.0, 0.0, w / 3, h / 3), 1, True, None)
+            objects = [((w / 4, h / 4, 3 * w / 4, 3 * h / 4), n % 3, False, None), crowd]
+            self.records[n] = make_record(n, f"{n}", w, h, objects)
+
+
+@pytest.mark.parametrize("augment", [{}, {"flip": 0.5, "scale": 0.3}, {"crop": 1.0}])
+def test_masked_objects_move_with_the_image_and_leave_the_others_alone(tmp_path: Path, augment: dict[str, Any]) -> None:
+    dataset = Crowds([(64, 96), (96, 64), (60, 60)])
+    plain = voc(tmp_path, augment=augment, image_size=[96, 200])
+    masked = voc(tmp_path, augment=augment, image_size=[96, 200], ignored="masked")
+    seen = 0
+    for step in range(6):
+        a, b = (train_batch(dataset, data, step=step, batch_size=3, seed=0) for data in (plain, masked))
+        assert torch.equal(a.images_B3HW, b.images_B3HW)
+        assert torch.equal(a.targets.boxes_BG4, b.targets.boxes_BG4)
+        assert torch.equal(a.targets.valid_BG, b.targets.valid_BG)
+        assert a.targets.ignored_BI4 is None
+        assert b.targets.ignored_BI4 is not None
+        seen += int((b.targets.ignored_BI4[..., 2] > 0).sum())
+        if not augment:  # the frame's upper left third
+            assert torch.allclose(b.targets.ignored_BI4[:, 0, 2:], b.targets.sizes_B2.flip(1) / 3, atol=1e-3)
+    assert seen >= 9
+
+
+def test_places_in_masked_objects_take_no_part_in_the_task_loss_unless_positive() -> None:
+    model = build_detector("gfl", backbone="tiny", width=8, fpn_channels=16, stacked_convs=1, strides=[8, 16],
+                           reg_max=8, prior_scale=4, num_classes=3)  # fmt: skip
+    out = model(torch.zeros(2, 3, 64, 64))
+    box = torch.tensor([[[4.0, 4, 40, 40]], [[4.0, 4, 40, 40]]])
+    valid = torch.ones(2, 1, dtype=torch.bool)
+    targets = Targets(box, torch.zeros(2, 1, dtype=torch.long), valid, torch.full((2, 2), 64))
+    plain = model.assign(out, targets)
+    assert without_ignored(plain, out.grid, targets) is plain
+    crowd = torch.tensor([[[0.0, 0, 64, 30], [0, 0, 0, 0]], [[0, 0, 0, 0], [0, 0, 0, 0]]])
+    masked = without_ignored(plain, out.grid, replace(targets, ignored_BI4=crowd))
+    centre = out.grid.centre_A2
+    inside = (centre[:, 0] > 0) & (centre[:, 1] > 0) & (centre[:, 0] < 64) & (centre[:, 1] < 30)
+    assert plain.positive_BA[0][inside].any()
+    assert torch.equal(masked.task_weight[0], plain.task_weight[0] * ~(inside & ~plain.positive_BA[0]))
+    assert torch.equal(masked.task_weight[1], plain.task_weight[1])
+    assert torch.equal(masked.site_weight_BA, plain.site_weight_BA)
+    assert not torch.equal(masked.task_weight[0], plain.task_weight[0])
