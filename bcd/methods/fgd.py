@@ -106,11 +106,11 @@ def masks(targets: Targets, shape: tuple[int, int], stride: int) -> tuple[Tensor
     rows, columns = (torch.arange(n, device=targets.boxes_BG4.device) for n in shape)
     images = len(targets.boxes_BG4)
     foreground_BHW = targets.boxes_BG4.new_zeros(images, height, width)
-    limit = targets.boxes_BG4.new_tensor([width - 1, height - 1] * 2)
     for block in blocks(targets, height * width):
         boxes = targets.boxes_BG4[:, block] / stride
-        cells = torch.cat([boxes[..., :2].floor(), boxes[..., 2:].ceil()], dim=-1).clamp(min=0).minimum(limit)
-        x0, y0, x1, y1 = cells.unbind(-1)
+        cells = torch.cat([boxes[..., :2].floor(), boxes[..., 2:].ceil()], dim=-1)
+        x0, x1 = (cells[..., side].clamp(0, width - 1) for side in (0, 2))
+        y0, y1 = (cells[..., side].clamp(0, height - 1) for side in (1, 3))
         share_BG = targets.valid_BG[:, block] / ((x1 - x0 + 1) * (y1 - y0 + 1))
         in_rows = (rows >= y0[..., None]) & (rows <= y1[..., None])
         in_columns = (columns >= x0[..., None]) & (columns <= x1[..., None])

@@ -91,11 +91,12 @@ def test_every_method_gives_named_terms_for_every_pair_that_has_what_it_needs(ou
 
 
 class NoSync(TorchDispatchMode):
-    """Refuses what makes the host wait for the device: reading a value, and shapes that depend on values."""
+    """Refuses what makes the host wait for the device: reading a value, shapes that depend on values, and tensors
+    made from Python's numbers (a copy to the device)."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
-        waits = {"_local_scalar_dense", "nonzero", "masked_select", "item", "equal", "is_nonzero", "unique_dim"}
+        waits = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "lift_fresh"}
         masked = name in ("index", "index_put", "index_put_") and any(
             isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in args[1]
         )
@@ -121,7 +122,13 @@ def test_no_method_waits_for_the_device(kind: str, ours: str, theirs: str):
 
 
 def test_the_watch_for_waiting_sees_what_it_must():
-    for wait in (lambda t: t.sum().item(), lambda t: t[t > 0], lambda t: t.nonzero(), lambda t: bool(t.sum())):
+    for wait in (
+        lambda t: t.sum().item(),
+        lambda t: t[t > 0],
+        lambda t: t.nonzero(),
+        lambda t: bool(t.sum()),
+        lambda t: t.new_tensor([1, 2]),
+    ):
         with pytest.raises(AssertionError, match="waits"), NoSync():
             wait(torch.ones(3))
 
@@ -622,3 +629,20 @@ def test_methods_know_only_the_classes_that_both_share():
         found = other(step_of(student, wide, [other], classes=classes))
         for name, value in same.items():
             torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_are_fp32_whatever_the_models_precision(family: str):
+    student, teacher = detector(family), frozen(detector(family, 1, fpn_channels=24))
+    modules = [method(kind, student, teacher) for kind in METHOD_TYPES if fits(kind, family, family)]
+    exact = step_of(student, teacher, modules)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = step_of(student, teacher, modules)
+    assert rough.student.logits_BAC.dtype == torch.bfloat16
+    for module in modules:
+        terms = module(rough)
+        torch.stack(list(terms.values())).sum().backward(retain_graph=True)
+        for name, value in module(exact).items():
+            assert terms[name].dtype == torch.float32
+            torch.testing.assert_close(terms[name], value, rtol=0.2, atol=1e-3)
+    assert all(p.grad.isfinite().all() for p in student.parameters() if p.grad is not None)
