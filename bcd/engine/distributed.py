@@ -40,7 +40,7 @@ _CHANNEL = "BCD_CHANNEL"
 _PATIENCE = timedelta(days=7)
 # After the first bad news: time for the process where the fault began to say so.
 _GRACE = 3.0
-_REPORTS = frozenset({"metrics", "log", "phase", "checkpoint", "evaluation"})
+_REPORTS = frozenset({"metrics", "log", "phase", "checkpoint", "evaluation", "artifact"})
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,11 @@ def build_optimizer(models: Named, spec: AdamWSpec | SgdSpec) -> torch.optim.Opt
         for (lr, decay), parameters in found.items()
     ]
     if isinstance(spec, SgdSpec):
-        return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, fused=True)
+        sgd = torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, fused=True)
+        # The fused form wants all buffers of a group or none; a method in its warm-up gets its first gradient later.
+        for parameter in (p for group in groups for p in group["params"] if spec.momentum):
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
     return torch.optim.AdamW(groups, lr=spec.lr, fused=True)
 
 

@@ -74,7 +74,7 @@ def run_here(
     trainer.resume(resume_from, lambda text: sink.log(text, "warning"))
     if trainer.step:
         sink.log(f"resumed at step {trainer.step} of {plan.steps}")
-    elif teacher is not None:
+    elif teacher is not None and processes.first:  # the others wait for it
         _check_teacher(spec, teacher, splits, device, sink)
     if spec.schedule.compile != "off":
         task.compile(spec.schedule.compile)

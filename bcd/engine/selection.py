@@ -25,7 +25,6 @@ class Selection:
         self._gain: float | None = None  # the last value that counted as a gain
         self._without_gain = 0
         self._weights: dict[str, Tensor] | None = None
-        self._results: dict[str, Any] | None = None
 
     @property
     def exhausted(self) -> bool:
@@ -37,7 +36,7 @@ class Selection:
         value = results.get(self.metric)
         self.evaluated = step
         if value is not None and (self._best is None or value > self._best):
-            self._best, self.best_step, self._results = float(value), step, results
+            self._best, self.best_step = float(value), step
             if self._keeps:
                 # Best weights on the host: a copy on the device would cost a model's memory for the whole run.
                 self._weights = {k: v.detach().to("cpu", copy=True) for k, v in model.state_dict().items()}
@@ -47,12 +46,10 @@ class Selection:
         else:
             self._without_gain += 1
 
-    def load_best(self, model: nn.Module) -> dict[str, Any] | None:
-        """Put the best weights into the model, where they are the result. Returns that evaluation's results, if it
-        was made in this process."""
+    def load_best(self, model: nn.Module) -> None:
+        """Put the best weights into the model, where they are the result."""
         if self._weights is not None:
             model.load_state_dict(self._weights)
-        return self._results
 
     @property
     def has_best(self) -> bool:
@@ -71,4 +68,3 @@ class Selection:
     def load(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
-        self._results = None

@@ -136,7 +136,7 @@ def test_a_run_stops_when_evaluations_no_longer_rise_and_keeps_the_best_weights(
     assert trainer.selection.exhausted
     assert trainer.step == 8
     assert "AP has not risen for 2 evaluations (best: 5.40 at step 6)" in trainer.selection.describe()
-    assert trainer.selection.load_best(trainer.evaluated) == {"AP": 5.4}
+    trainer.selection.load_best(trainer.evaluated)
     assert torch.equal(weights(trainer.evaluated), kept[6])
     # Whoever resumes from the last checkpoint knows that the run is over, and which weights were best.
     again = trainer_of(tmp_path, steps=20, early_stop={"patience": 2, "min_delta": 0.5})
