@@ -76,7 +76,7 @@ def _candidates(grid: SiteGrid, boxes_BG4: Tensor, inside_BA: Tensor, topk: int)
     found = []
     for level in grid.levels:
         sites, of_level = level.stop - level.start, []
-        for rows in box_blocks(len(centre_BG2), centre_BG2.shape[1], sites):
+        for rows in box_blocks(len(centre_BG2), centre_BG2.shape[1], sites, centre_BG2.device):
             x, y = ((grid.centre_A2[level, i] - centre_BG2[:, rows, i, None]).square_() for i in (0, 1))
             distance = x.add_(y).sqrt_().masked_fill_(~inside_BA[:, None, level], torch.inf)
             of_level.append(distance.topk(min(topk, sites), dim=-1, largest=False).indices)

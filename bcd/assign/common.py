@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from bcd.types import SiteGrid
 
-# Pairs of a site and a box that are looked at together. A block's tensors hold one number for each pair (32 MiB in
-# fp32), whatever number of boxes an image has.
-PAIRS = 1 << 23
+# Pairs of a site and a box that are looked at together, whatever number of boxes an image has. A block's tensors hold
+# one number for each pair: 32 MiB in fp32, and on a CPU as little as stays in the cache (measured: twice as fast).
+PAIRS, CPU_PAIRS = 1 << 23, 1 << 17
 
 
 def sites_inside(grid: SiteGrid, sizes_B2: Tensor) -> Tensor:
@@ -19,7 +20,8 @@ def sites_inside(grid: SiteGrid, sizes_B2: Tensor) -> Tensor:
     return (begin_A2[:, 1] < sizes_B2[:, :1]) & (begin_A2[:, 0] < sizes_B2[:, 1:])
 
 
-def box_blocks(images: int, boxes: int, sites: int) -> list[slice]:
+def box_blocks(images: int, boxes: int, sites: int, device: torch.device) -> list[slice]:
     """Slices over the padded boxes, so that images * boxes * sites of a slice stay below `PAIRS` where they can."""
-    step = max(PAIRS // max(images * sites, 1), 1)
+    pairs = CPU_PAIRS if device.type == "cpu" else PAIRS
+    step = max(pairs // max(images * sites, 1), 1)
     return [slice(start, min(start + step, boxes)) for start in range(0, boxes, step)]

@@ -41,7 +41,7 @@ def assign_fcos(
     far_A = reach * grid.stride_A
     near_A = torch.where(grid.level_A == 0, -1.0, far_A / 2)
     far_A = torch.where(grid.level_A == len(grid.levels) - 1, torch.inf, far_A)
-    for rows in box_blocks(images, padded, len(grid)):
+    for rows in box_blocks(images, padded, len(grid), box_BA.device):
         boxes_Bg14 = targets.boxes_BG4[:, rows, None]
         (x, y), (x0, y0, x1, y1) = grid.centre_A2.unbind(-1), boxes_Bg14.unbind(-1)
         nearest_BgA = torch.minimum(torch.minimum(x - x0, x1 - x), torch.minimum(y - y0, y1 - y))

@@ -38,7 +38,7 @@ def assign_max_iou(
     box_BA = torch.zeros_like(inside_BA, dtype=torch.long)
     best_BA = torch.full_like(inside_BA, -1.0, dtype=torch.float32)
     rescued_BA = torch.full_like(inside_BA, -1, dtype=torch.int32)
-    for rows in box_blocks(images, padded, len(grid)):
+    for rows in box_blocks(images, padded, len(grid), box_BA.device):
         use_BgA = inside_BA[:, None] & targets.valid_BG[:, rows, None]
         iou_BgA = torch.where(use_BgA, B.iou(grid.prior_A4, targets.boxes_BG4[:, rows, None]), -1.0)
         value_BA, index_BA = iou_BgA.max(dim=1)

@@ -101,8 +101,8 @@ def test_blocks_of_boxes_change_nothing(name: str, monkeypatch: pytest.MonkeyPat
     assign, grid = ASSIGNERS[name]
     targets = random_targets([40, 25], [(128, 160), (128, 160)], 2)
     whole = assign(targets)
-    monkeypatch.setattr(common, "PAIRS", 7 * 2 * len(grid))
-    assert len(common.box_blocks(2, 40, len(grid))) == 6
+    monkeypatch.setattr(common, "CPU_PAIRS", 7 * 2 * len(grid))
+    assert len(common.box_blocks(2, 40, len(grid), CPU)) == 6
     for one, other in zip(whole, assign(targets), strict=True):
         assert torch.equal(one, other)
 
@@ -152,7 +152,7 @@ def test_a_thousand_boxes_take_memory_that_is_linear_in_sites():
         targets = random_targets([count], [(256, 256)], 0)
         for name, assign in (("fcos", assign_fcos), ("max_iou", assign_max_iou), ("atss", assign_atss)):
             with pytest.MonkeyPatch.context() as patch, StorageCounter() as counter:
-                patch.setattr(common, "PAIRS", 50 * len(grid))
+                patch.setattr(common, "CPU_PAIRS", 50 * len(grid))
                 assign(grid, targets)
             peaks[name, count] = counter.peak
     for name in ("fcos", "max_iou", "atss"):
