@@ -72,8 +72,8 @@ def train(
 ) -> None:
     """Train here and now, without a service.
 
-    Writes metrics.jsonl, evaluation.json, student.safetensors and spec.yaml into the run's folder. Ctrl-C leaves a
-    checkpoint; the same command again goes on from there.
+    Writes metrics.jsonl, evaluation.json, report.json, predictions.npz, student.safetensors and spec.yaml into the
+    run's folder. Ctrl-C leaves a checkpoint; the same command again goes on from there.
     """
     from bcd.spec import SpecError
     from service.cli.files import read_spec
