@@ -85,6 +85,15 @@ def test_the_own_class_goes_before_another_one() -> None:
     assert counts(errors_of([(A, 0), (THIRD, 1)], [(THIRD, 0.9, 0)])) == {"localisation": 1, "missed": 1}
 
 
+def test_a_second_detection_that_also_lies_on_an_object_of_another_class_has_the_wrong_class() -> None:
+    nearly_a = [0, 0, 40, 36]
+    objects, detections = [(A, 0), (nearly_a, 1)], [(A, 0.9, 0), (A, 0.8, 0)]
+    assert counts(errors_of(objects, detections)) == {"classification": 1}
+    data = dataset([record([A, nearly_a], [0, 1])])
+    theirs = other_tide(data, [detect([A, A], [0.9, 0.8], [0, 0])])["counts"]
+    assert {key: n for key, n in theirs.items() if n} == {"Cls": 1}
+
+
 def test_of_several_corrections_of_one_object_only_the_best_counts() -> None:
     found = errors_of([(A, 0), (B, 0)], [(THIRD, 0.9, 0), (THIRD, 0.8, 0), (B, 0.7, 0)])
     assert counts(found) == {"localisation": 2}

@@ -86,6 +86,12 @@ def test_the_order_in_which_detections_are_given_does_not_matter_even_with_equal
         assert np.array_equal(getattr(straight, name), getattr(turned, name))
 
 
+def test_equal_boxes_with_equal_scores_are_ordered_by_class() -> None:
+    data = dataset([record([A], [0])])
+    for labels in ([2, 0, 1], [0, 1, 2], [1, 2, 0]):
+        assert flatten(data, [detect([A, A, A], [0.5, 0.5, 0.5], labels)]).label_D.tolist() == [0, 1, 2]
+
+
 # ------------------------------------------------------------------------------------------------------- AP
 
 
