@@ -7,6 +7,7 @@ of every foreign class (MMEngine keeps its logs in the file). Names that are no 
 
 from __future__ import annotations
 
+import _compat_pickle
 import hashlib
 import pickle
 import pickletools
@@ -24,10 +25,11 @@ from safetensors import SafetensorError, safe_open
 # torch.save's first pickle in the format before 1.6, in which MMDetection's published files are.
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PICKLES = 5  # magic number, version, system, the object, storage keys
-# Standard names that are data. Those of torch are left to torch's own list.
+# Standard names that are data; placeholders stand for them. Those of torch are left to torch's own list.
 _DATA = {
-    "argparse.Namespace", "builtins.frozenset", "builtins.getattr", "builtins.list", "builtins.object",
-    "builtins.range", "builtins.slice", "collections.defaultdict", "collections.deque", "copyreg._reconstructor",
+    "argparse.Namespace", "builtins.bool", "builtins.bytes", "builtins.dict", "builtins.float", "builtins.frozenset", "builtins.getattr",
+    "builtins.int", "builtins.list", "builtins.object", "builtins.range", "builtins.slice",
+    "builtins.str", "builtins.tuple", "collections.defaultdict", "collections.deque", "copyreg._reconstructor",
     "datetime.date", "datetime.datetime", "datetime.timedelta", "datetime.timezone", "decimal.Decimal",
     "fractions.Fraction", "pathlib.Path", "pathlib.PosixPath", "pathlib.PurePosixPath", "pathlib.PureWindowsPath",
     "pathlib.WindowsPath", "types.SimpleNamespace", "uuid.UUID",
@@ -181,9 +183,9 @@ def _names_of(stream: BinaryIO) -> set[str]:
     names, texts = set(), ["", ""]
     for op, arg, _ in pickletools.genops(stream):
         if op.name in ("GLOBAL", "INST"):
-            names.add(str(arg).replace(" ", ".", 1))
+            names.add(_today(*str(arg).split(" ", 1)))
         elif op.name == "STACK_GLOBAL":  # the two texts before it
-            names.add(".".join(texts[-2:]))
+            names.add(_today(*texts[-2:]))
         elif op.name.startswith("EXT"):
             names.add(f"copyreg extension {arg}")
         elif "UNICODE" in op.name:
@@ -191,13 +193,18 @@ def _names_of(stream: BinaryIO) -> set[str]:
     return names
 
 
+def _today(module: str, name: str = "") -> str:
+    """A name as Python 3 has it: torch's pickles carry those of Python 2."""
+    if (module, name) in _compat_pickle.NAME_MAPPING:
+        return ".".join(_compat_pickle.NAME_MAPPING[(module, name)])
+    return f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}"
+
+
 def _refused(name: str) -> bool:
     """Functions of the standard library (`os.system`, `builtins.eval`) are never data."""
     if name in _DATA or name in _LEFT_TO_TORCH:
         return False
-    top = name.split(".")[0]
-    old = {"__builtin__", "commands", "copy_reg", "exceptions"}  # Python 2's names
-    return top in sys.stdlib_module_names or top in old or " " in name or not name.isprintable()
+    return name.split(".")[0] in sys.stdlib_module_names or " " in name or not name.isprintable()
 
 
 def _foreign(name: str) -> bool:
