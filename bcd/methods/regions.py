@@ -17,7 +17,7 @@ from bcd.types import SiteGrid, Targets
 def blocks(targets: Targets, sites: int) -> list[slice]:
     """Slices over the padded boxes, so that (images, boxes, sites) of a slice is not large."""
     images, boxes = targets.valid_BG.shape
-    return box_blocks(images, boxes, sites)
+    return box_blocks(images, boxes, sites, targets.valid_BG.device)
 
 
 def inside_boxes(grid: SiteGrid, targets: Targets) -> Tensor:

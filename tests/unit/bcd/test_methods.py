@@ -367,7 +367,7 @@ def test_ld_sums_over_positives_and_over_the_valuable_region():
 def test_the_valuable_region_does_not_depend_on_how_boxes_are_taken(monkeypatch: pytest.MonkeyPatch):
     step = step_of(detector("gfl"), frozen(detector("gfl")), [])
     whole = valuable_region(step.student.grid, step.targets, 0.25)
-    monkeypatch.setattr("bcd.assign.common.PAIRS", 1)
+    monkeypatch.setattr("bcd.assign.common.CPU_PAIRS", 1)
     assert torch.equal(whole, valuable_region(step.student.grid, step.targets, 0.25))
 
 
