@@ -27,8 +27,8 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PICKLES = 5  # magic number, version, system, the object, storage keys
 # Standard names that are data; placeholders stand for them. Those of torch are left to torch's own list.
 _DATA = {
-    "argparse.Namespace", "builtins.bool", "builtins.bytes", "builtins.dict", "builtins.float", "builtins.frozenset", "builtins.getattr",
-    "builtins.int", "builtins.list", "builtins.object", "builtins.range", "builtins.slice",
+    "argparse.Namespace", "builtins.bool", "builtins.bytes", "builtins.dict", "builtins.float", "builtins.frozenset",
+    "builtins.getattr", "builtins.int", "builtins.list", "builtins.object", "builtins.range", "builtins.slice",
     "builtins.str", "builtins.tuple", "collections.defaultdict", "collections.deque", "copyreg._reconstructor",
     "datetime.date", "datetime.datetime", "datetime.timedelta", "datetime.timezone", "decimal.Decimal",
     "fractions.Fraction", "pathlib.Path", "pathlib.PosixPath", "pathlib.PurePosixPath", "pathlib.PureWindowsPath",
@@ -237,7 +237,14 @@ def state_dict_of(content: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         for key in ("state_dict", "model", "model_state_dict"):
             inner = content.get(key)
             if isinstance(inner, Mapping) and any(isinstance(v, torch.Tensor) for v in inner.values()):
-                return inner, content
+                return _all_tensors(inner), content
         if any(isinstance(value, torch.Tensor) for value in content.values()):
-            return content, {}
+            return _all_tensors(content), {}
     raise AdapterError("there is no state dict in it: no mapping of names to tensors, alone or under 'state_dict'")
+
+
+def _all_tensors(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    others = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise AdapterError(f"{len(others)} entries of its state dict are no tensors: {', '.join(others)}")
+    return state

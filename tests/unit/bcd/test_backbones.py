@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import sys
+import types
 import urllib.error
 
 import pytest
@@ -11,9 +13,9 @@ import torchvision
 from torch import nn
 
 import bcd
-from bcd.models.backbones import BACKBONES, build_backbone
+from bcd.models.backbones import BACKBONES, Backbone, build_backbone
 from bcd.spec import DetectorSpec
-from bcd.spec.backbones import check_backbone
+from bcd.spec.backbones import BackboneEntry, check_backbone
 
 ONE_OF_EACH = [
     "resnet18",
@@ -149,6 +151,31 @@ def test_settings_that_mean_nothing_are_refused_by_spec_and_models(name: str, se
 def test_a_variant_that_a_backbone_does_not_have_is_refused(name: str, variant: dict, message: str):
     with pytest.raises(ValueError, match=message):
         build_backbone(name, variant=variant)
+
+
+def test_adding_a_backbone_is_one_file_and_one_line(monkeypatch: pytest.MonkeyPatch):
+    class Mine(Backbone):
+        strides, channels = (8, 16, 32), (8, 8, 8)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Conv2d(3 if i == 0 else 8, 8, s, s) for i, s in enumerate((8, 2, 2)))
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            out = [images]
+            for layer in self.layers:
+                out.append(layer(out[-1]))
+            return tuple(out[1:])
+
+    file = types.ModuleType("bcd.models.backbones.mine")
+    file.VARIANT, file.make = (), lambda name, **_: Mine()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, file.__name__, file)
+    monkeypatch.setitem(BACKBONES, "mine", BackboneEntry("mine", batch_norm=False, stages=False, weights=False))
+    spec = DetectorSpec(backbone="mine", fpn_channels=8, stacked_convs=0)
+    model = bcd.build_detector(**spec.model_dump(), num_classes=2)
+    assert len(model(torch.zeros(1, 3, 64, 64)).grid) == 64 + 16 + 4 + 1 + 1
+    with pytest.raises(ValueError, match="mine has no BatchNorm"):
+        DetectorSpec(backbone="mine", norm_eval=True)
 
 
 def test_the_schema_names_every_backbone_and_the_pattern_of_timm():

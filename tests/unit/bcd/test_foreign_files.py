@@ -133,6 +133,8 @@ def test_files_that_are_no_checkpoints_are_told_apart(tmp_path: Path):
     assert "no state dict" in (inspect_file(path).problem or "")
     torch.save({"state_dict": {"roi_head.bbox_head.fc_cls.weight": torch.zeros(1)}}, path)
     assert "roi_head.bbox_head" in (inspect_file(path).problem or "")
+    torch.save({"state_dict": {"bbox_head.gfl_cls.weight": torch.zeros(1), "bbox_head.gfl_reg.weight": "x"}}, path)
+    assert "no tensors: bbox_head.gfl_reg.weight" in (inspect_file(path).problem or "")
     with pytest.raises(AdapterError, match="no such file"):
         inspect_file(tmp_path / "absent.pth")
 
