@@ -80,6 +80,11 @@ def test_an_object_that_nothing_comes_near() -> None:
     assert found.false_negatives == pytest.approx(expected)
 
 
+def test_a_class_that_is_missed_altogether_stays_in_the_mean() -> None:
+    found = errors_of([(A, 0), (B, 1)], [(A, 0.9, 0)])
+    assert (found.ap50, gains(found)["missed"], found.false_negatives) == (pytest.approx(50), 0, 0)
+
+
 def test_the_own_class_goes_before_another_one() -> None:
     # IoU 1/3 with an object of its class, 1 with one of another: a wrong place, as the paper's toolbox has it.
     assert counts(errors_of([(A, 0), (THIRD, 1)], [(THIRD, 0.9, 0)])) == {"localisation": 1, "missed": 1}
