@@ -1,6 +1,6 @@
 """Every method on equal terms: one teacher, students paired by seed, on generated digits and on BCCD's blood cells.
 
-Usage: python -m benchmarks.methods --data digits [--seeds 3] [--first 0] [--only bckd,ld] [--out runs/methods]
+Usage: python -m benchmarks.methods --data digits|few-labels [--seeds 3] [--only bckd,ld]
        python -m benchmarks.methods --data bccd --root PATH/TO/bccd
 Weights are the published ones; nothing is tuned. Prints one line for each run and a table; finished runs are not
 repeated. Runs are separate processes with one thread each.
@@ -20,6 +20,7 @@ import torch
 from benchmarks.campaign import interval, run_once
 from benchmarks.timing import heading
 
+UNLABELED = "bckd (unlabelled too)"
 GFL = {"detector": "gfl", "backbone": "tiny", "stacked_convs": 1, "reg_max": 8}
 ADAMW = {"optimizer": {"type": "adamw", "lr": 0.006, "weight_decay": 0.05}, "ema": 0.99}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -39,21 +40,21 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "schedule": {**ADAMW, "steps": 300, "batch_size": 8, "warmup_steps": 50},
     },
 }  # fmt: skip
+SETTINGS["few-labels"] = {**SETTINGS["digits"], "student_data": {"max_train_images": 200}}
 BASELINE = "labels alone"
+ALONE = ("bckd", "sigmoid_kd", "softmax_kd", "ld", "crosskd", "pkd", "fgd", "fitnet", "fine_grained", "gi")
 METHODS: dict[str, list[dict[str, Any]]] = {
     BASELINE: [],
-    "bckd": [{"type": "bckd"}],
-    "bckd, classes only": [{"type": "bckd", "loc_weight": 0}],
-    "bckd, boxes only": [{"type": "bckd", "cls_weight": 0}],
-    "sigmoid_kd": [{"type": "sigmoid_kd"}],
-    "softmax_kd": [{"type": "softmax_kd"}],
-    "ld": [{"type": "ld"}],
-    "crosskd": [{"type": "crosskd"}],
-    "pkd": [{"type": "pkd"}],
-    "fgd": [{"type": "fgd"}],
-    "fitnet": [{"type": "fitnet"}],
-    "fine_grained": [{"type": "fine_grained"}],
-    "gi": [{"type": "gi"}],
+    **{name: [{"type": name}] for name in ALONE},
+    "bckd (classes only)": [{"type": "bckd", "loc_weight": 0}],
+    "bckd (boxes only)": [{"type": "bckd", "cls_weight": 0}],
+    UNLABELED: [{"type": "bckd"}],
+}
+# few-labels: the teacher has seen 4,000 labelled scenes, the students 200, and one of them 4,000 more without labels.
+WANTED = {
+    "digits": [m for m in METHODS if m != UNLABELED],
+    "bccd": [m for m in METHODS if m != UNLABELED],
+    "few-labels": [BASELINE, "bckd", UNLABELED],
 }
 WARMUP = 0.2  # of the run, for every method alike: untrained students and large distillation losses do not go together
 
@@ -61,15 +62,24 @@ WARMUP = 0.2  # of the run, for every method alike: untrained students and large
 def job(setting: dict[str, Any], method: str, seed: int, teacher: Path | None) -> dict[str, Any]:
     """The spec of one cell of the table; without a teacher and as "teacher", the teacher's own."""
     setting = copy.deepcopy(setting)
-    larger = setting.pop("teacher")
+    larger, student_data = setting.pop("teacher"), setting.pop("student_data", {})
     values = {**setting, "name": method, "seed": seed, "resources": {"cpus": 1}}
     values["schedule"] = {"checkpoint_every": 10_000, "log_every": 100, **values["schedule"]}
     if method == "teacher":
         values["student"] |= larger
-    elif METHODS[method]:
+    else:
+        values["data"] |= student_data
+    if method == UNLABELED:
+        values["data"]["unlabeled"] = {"images": 4000, "share": 0.5}
+    if METHODS.get(method):
         values["teacher"] = {"path": str(teacher)}
         values["methods"] = [{"warmup": WARMUP, **one} for one in METHODS[method]]
     return values
+
+
+def _plain(name: str) -> str:
+    """A name as part of a path."""
+    return "-".join("".join(c if c.isalnum() or c == "_" else " " for c in name).split())
 
 
 def cell(values: dict[str, Any], folder: Path, cache: Path) -> dict[str, Any]:
@@ -116,7 +126,7 @@ def main() -> None:
         setting["data"]["root"] = arguments.root
     if arguments.steps:
         setting["schedule"]["steps"] = arguments.steps
-    wanted = [BASELINE, *(arguments.only.split(",") if arguments.only else [m for m in METHODS if m != BASELINE])]
+    wanted = [m for m in WANTED[arguments.data] if not arguments.only or m in (BASELINE, *arguments.only.split(","))]
     out = arguments.out / arguments.data
     print(heading(f"methods on {arguments.data}"), flush=True)
     with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
@@ -127,7 +137,7 @@ def main() -> None:
         waiting = {}
         for seed in seeds:
             for method in wanted:
-                folder = out / f"{method.replace(', ', '-').replace(' ', '-')}-{seed}"
+                folder = out / f"{_plain(method)}-{seed}"
                 task = pool.submit(cell, job(setting, method, seed, path), folder, out / "cache")
                 waiting[task] = (method, seed)
         for task in as_completed(waiting):
