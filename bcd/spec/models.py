@@ -8,17 +8,7 @@ from pydantic import Field, model_validator
 
 from bcd.spec.backbones import BackboneName, backbone_entry, check_backbone
 from bcd.spec.base import Fraction, NonNegative, Strict
-
-# Options that only some detectors read. Set for another one they would do nothing, so they are refused there.
-_READ_BY = {
-    "anchors_per_octave": ("retinanet",),
-    "anchor_ratios": ("retinanet",),
-    "positive_iou": ("retinanet",),
-    "negative_iou": ("retinanet",),
-    "centre_sampling": ("fcos",),
-    "focal_alpha": ("atss", "fcos", "retinanet"),
-    "focal_gamma": ("atss", "fcos", "retinanet"),
-}
+from bcd.spec.detectors import DetectorName, readers
 
 
 class DetectorSpec(Strict):
@@ -27,7 +17,7 @@ class DetectorSpec(Strict):
     An option that is null takes the detector's published value.
     """
 
-    detector: Literal["gfl", "atss", "fcos", "retinanet"] = Field("gfl", description="Head family.")
+    detector: DetectorName = Field("gfl", description="Head family.")
     backbone: BackboneName = Field(
         "resnet18",
         description="torchvision's network of that name; `tiny`, a small GroupNorm network for CPU work; or "
@@ -96,8 +86,9 @@ class DetectorSpec(Strict):
             raise ValueError(
                 "box_loss l1 is RetinaNet's; for " + self.detector + " take giou, diou, ciou, iou or log_iou"
             )
-        for option, detectors in _READ_BY.items():
-            if getattr(self, option) is not None and self.detector not in detectors:
+        for option in type(self).model_fields:
+            detectors = readers(option)
+            if detectors and self.detector not in detectors and getattr(self, option) is not None:
                 raise ValueError(f"{option} is an option of {', '.join(detectors)}; {self.detector} has no use for it")
         low, high = self.negative_iou or 0.4, self.positive_iou or 0.5
         if low > high:

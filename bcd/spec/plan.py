@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bcd.spec.base import SpecError
+from bcd.spec.detectors import DETECTORS as FAMILIES
+from bcd.spec.detectors import Family
 from bcd.spec.job import JobSpec
 from bcd.spec.methods import (
     BckdMethod,
@@ -37,24 +39,6 @@ MIN_OVERLAP = 0.3
 _DEFAULT_STRIDES = (8, 16, 32, 64, 128)
 # No file of ours has a larger header.
 _MOST_HEADER = 100_000_000
-
-
-@dataclass(frozen=True)
-class Family:
-    """What a head offers. `prior_scale` is its published prior's side in strides."""
-
-    name: str
-    distributions: bool
-    centerness: bool
-    prior_scale: float
-
-
-FAMILIES = {
-    "gfl": Family("GFL", True, False, 8.0),
-    "atss": Family("ATSS", False, True, 8.0),
-    "fcos": Family("FCOS", False, True, 8.0),
-    "retinanet": Family("RetinaNet", False, False, 4.0),
-}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from bcd.models.detector import Detector
 from bcd.models.files import load_detector, save_detector
 from bcd.models.postprocess import PostprocessOptions, postprocess
 from bcd.spec import DetectorSpec, SpecError, parse_spec
+from bcd.spec.detectors import DETECTORS as FAMILIES
 from bcd.types import DenseOutputs, Targets
 from tests.helpers.runs import TINY, tiny_spec
 
@@ -70,8 +71,20 @@ def losses(model: Detector, pixels: Tensor, targets: Targets) -> dict[str, Tenso
 NORMAL = [[[5.0, 5, 30, 30], [40, 10, 60, 50]], [[10.0, 2, 80, 60]]]
 
 
-def test_the_spec_knows_the_detectors_that_can_be_built():
-    assert get_args(DetectorSpec.model_fields["detector"].annotation) == tuple(DETECTORS)
+@ALL
+def test_the_spec_describes_the_detectors_that_are_built(name: str):
+    """The spec's list is what a pair is judged by before anything is built."""
+    family, out = FAMILIES[name], build(name, prior_scale=None)(images())
+    assert family.distributions == (out.dist_BA4R is not None)
+    assert family.centerness == (out.centerness_BA is not None)
+    side = (out.grid.prior_A4[0, 2:] - out.grid.prior_A4[0, :2]).prod().sqrt() / out.grid.stride_A[0]
+    assert side.item() == pytest.approx(family.prior_scale)
+    assert set(family.options) <= set(DetectorSpec.model_fields)
+
+
+def test_an_unknown_detector_is_refused_with_the_known_ones():
+    with pytest.raises(SpecError, match="/student/detector: unknown detector 'yolo'; known: gfl, atss, fcos"):
+        parse_spec({**TINY, "student": {"detector": "yolo"}})
 
 
 @ALL
