@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,7 +27,6 @@ from bcd.types import DenseOutputs, HeadTrace, SiteGrid
 
 KEPT = frozenset({"scores", "boxes", "distributions", "centerness"})
 _BATCH = 16
-_LOWEST = -10.0  # logit at sites that are not kept; nothing reads it (known_BA)
 
 Shape = tuple[int, int]
 
@@ -68,6 +67,9 @@ def plan_cache(
         return None
     if any(not method.needs <= KEPT or method.trace is not None for method in methods):
         return None
+    distributions = any("distributions" in method.needs for method in methods)
+    if distributions and spec.teacher.cache_sites is not None:
+        return None
     added = 0 if spec.data.unlabeled is None else spec.data.unlabeled.count(spec.schedule.batch_size)
     if steps * (spec.schedule.batch_size + added) <= len(dataset) * len(forms):
         return None
@@ -77,15 +79,16 @@ def plan_cache(
         counts[shape] = counts.get(shape, 0) + 1
     # One look at what the teacher gives: its strides, anchors and classes need not be the student's.
     out = _blank(teacher, min(counts))
-    distributions = any("distributions" in method.needs for method in methods)
-    width = out.logits_BAC.shape[2] + 4 + (out.centerness_BA is not None)
-    if distributions and out.dist_BA4R is not None:
-        width += 4 * out.dist_BA4R.shape[3]
+    width = out.logits_BAC.shape[2] + (out.centerness_BA is not None)
+    maps = 4 + (4 * out.dist_BA4R.shape[3] if distributions and out.dist_BA4R is not None else 0)
     size = 0
     for (height, wide), count in counts.items():
         places = sum(-(-height // s) * -(-wide // s) for s in out.grid.strides) * out.grid.anchors
-        kept = spec.teacher.cache_sites
-        size += count * len(forms) * (4 * width * places if kept is None else (2 * width + 4) * min(kept, places))
+        if spec.teacher.cache_sites is None:
+            each = 4 * (width + maps) * places
+        else:  # best sites with their places; the mean of the others; all boxes
+            each = (2 * width + 4) * min(spec.teacher.cache_sites, places) + 4 * width + 2 * 4 * places
+        size += count * len(forms) * each
     if size > spec.teacher.cache_memory * 2**30:
         return None
     return CachePlan(len(dataset), forms, spec.teacher.cache_sites, distributions, size)
@@ -93,20 +96,29 @@ def plan_cache(
 
 @dataclass
 class _Group:
-    """Outputs of all images of one padded size. Site indices are there when only the best sites are kept."""
+    """Outputs of all images of one padded size.
+
+    Where only the best sites are kept, `site_NK` says which, `values` holds their scores and all sites' boxes, and
+    `others` the mean scores of the other sites.
+    """
 
     shapes: tuple[Shape, ...]
     anchors: int
     values: dict[str, Tensor]
+    others: dict[str, Tensor]
     site_NK: Tensor | None
 
 
 class CachedTeacher:
     """Takes the place of a `Teacher`: looks outputs up by image and mirroring.
 
-    All sites are kept in fp32. The best sites are kept in fp16, their boxes as offsets from the site's centre in
-    strides; the others are unknown (`known_BA`). Images were seen alone: in a batch of several sizes, what a larger
-    neighbour's padding would have changed near an image's edge is not in them.
+    Without `teacher.cache_sites` everything is kept in fp32. With it, the scores of the best sites are kept in fp16,
+    the others get their image's mean background scores; all boxes are kept, in fp16, as offsets from the site's centre
+    in strides. Boxes of sites that the teacher takes for background matter: BCKD pulls hardest on boxes where teacher
+    and student disagree (measured in BENCHMARKS.md).
+
+    Images were seen alone: in a batch of several sizes, what a larger neighbour's padding would have changed near an
+    image's edge is not in them, and sites beyond an image's own padded size are unknown (`known_BA`).
     """
 
     def __init__(
@@ -115,12 +127,17 @@ class CachedTeacher:
         self.classes, self._teacher, self._device = teacher.classes, teacher, device
         self._groups, self._rows = list(groups), rows
         self._grids: dict[Shape, SiteGrid] = {}
+        self._score: Literal["product", "sqrt"] = "product"
         self._places: dict[tuple[int, tuple[Shape, ...]], Tensor] = {}
 
     @property
     def bytes(self) -> int:
-        tensors = [t for group in self._groups for t in (*group.values.values(), group.site_NK) if t is not None]
-        return sum(t.numel() * t.element_size() for t in tensors)
+        return sum(
+            t.numel() * t.element_size()
+            for group in self._groups
+            for t in (*group.values.values(), *group.others.values(), group.site_NK)
+            if t is not None
+        )
 
     def __call__(
         self,
@@ -131,7 +148,8 @@ class CachedTeacher:
     ) -> DenseOutputs:
         shape = (images_B3HW.shape[2], images_B3HW.shape[3])
         if shape not in self._grids:
-            self._grids[shape] = _blank(self._teacher, shape).grid
+            blank = _blank(self._teacher, shape)
+            self._grids[shape], self._score = blank.grid, blank.score
         grid = self._grids[shape]
         found = [self._rows[view] for view in views]
         numbers = {number for number, _ in found}
@@ -146,29 +164,33 @@ class CachedTeacher:
             ]
         group = self._groups[parts[0][0]]
         if len(parts) == 1 and group.site_NK is None and group.shapes == grid.shapes:
-            return _outputs({name: values[parts[0][2]] for name, values in group.values.items()}, grid, None)
-        return self._spread(parts, len(views), grid)
+            picked = {name: values[parts[0][2]] for name, values in group.values.items()}
+            return replace(_outputs(picked, grid, None), score=self._score)
+        return replace(self._spread(parts, len(views), grid), score=self._score)
 
     def _spread(self, parts: list[tuple[int, slice, Tensor]], images: int, grid: SiteGrid) -> DenseOutputs:
-        """Kept sites at their places in the grid of the whole batch."""
+        """Kept values at their places in the grid of the whole batch."""
         known_BA = torch.zeros(images, len(grid), dtype=torch.bool, device=self._device)
+        everywhere = all(self._groups[number].shapes == grid.shapes for number, _, _ in parts)
         whole: dict[str, Tensor] = {}
         for name, kept in self._groups[parts[0][0]].values.items():
-            filled = grid.prior_A4 if name == "boxes" else torch.tensor(_LOWEST, device=self._device)
+            filled = grid.prior_A4 if name == "boxes" else torch.zeros((), device=self._device)
             whole[name] = filled.expand(images, len(grid), *kept.shape[2:]).contiguous()
         for number, where, rows in parts:
             group = self._groups[number]
             site_A = self._place(number, grid)
-            site_BK = site_A[group.site_NK[rows].long()] if group.site_NK is not None else site_A.expand(len(rows), -1)
+            own_BA = site_A.expand(len(rows), -1)
             for name, kept in group.values.items():
-                values = kept[rows].float()
-                if name == "boxes" and group.site_NK is not None:
-                    centre, stride = grid.centre_A2[site_BK], grid.stride_A[site_BK][..., None]
-                    values = values * stride + centre.repeat(1, 1, 2)
-                index = site_BK.reshape(*site_BK.shape, *(1,) * (values.ndim - 2)).expand_as(values)
-                whole[name][where] = whole[name][where].scatter(1, index, values)
-            known_BA[where] = known_BA[where].scatter(1, site_BK, True)
-        return _outputs(whole, grid, known_BA)
+                values, place, before = kept[rows].float(), own_BA, whole[name][where]
+                if name in group.others:
+                    assert group.site_NK is not None
+                    place, before = site_A[group.site_NK[rows].long()], group.others[name][rows].expand_as(before)
+                elif group.site_NK is not None:  # boxes
+                    values = values * grid.stride_A[site_A][:, None] + grid.centre_A2[site_A].repeat(1, 2)
+                index = place.reshape(*place.shape, *(1,) * (values.ndim - 2)).expand_as(values)
+                whole[name][where] = before.scatter(1, index, values)
+            known_BA[where] = known_BA[where].scatter(1, own_BA, True)
+        return _outputs(whole, grid, None if everywhere else known_BA)
 
     def _place(self, number: int, grid: SiteGrid) -> Tensor:
         """Where the sites of a group's own grid lie in a grid of at least its size."""
@@ -194,7 +216,7 @@ def cache_outputs(
     autocast: Callable[[], AbstractContextManager[Any]],
 ) -> CachedTeacher:
     """Run the teacher once over all images of the data set, in every form."""
-    collected: dict[Shape, list[tuple[DenseOutputs, dict[str, Tensor], Tensor | None]]] = {}
+    collected: dict[Shape, list[_Group]] = {}
     rows: dict[View, tuple[int, int]] = {}
     used: dict[Shape, int] = {}
     for batch in eval_batches(dataset, spec.data, batch_size=_BATCH):
@@ -207,39 +229,52 @@ def cache_outputs(
             first = used.get(shape, 0)
             rows.update({(i, mirrored): (list(collected).index(shape), first + n) for n, i in enumerate(ids)})
             used[shape] = first + len(ids)
-            values, sites = _keep(out, plan, batch.sizes_B2.to(device))
-            kept.append((out, values, sites))
+            kept.append(_keep(out, plan, batch.sizes_B2.to(device)))
     groups = [_join(items) for items in collected.values()]
     return CachedTeacher(teacher, groups, rows, device)
 
 
-def _keep(out: DenseOutputs, plan: CachePlan, sizes_B2: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-    """The tensors to keep of a batch's outputs, and which sites they are."""
+def _keep(out: DenseOutputs, plan: CachePlan, sizes_B2: Tensor) -> _Group:
+    """What to keep of a batch's outputs."""
+    grid = out.grid
     values = {"logits": out.logits_BAC.float(), "boxes": out.boxes_BA4.float()}
     if out.centerness_BA is not None:
         values["centerness"] = out.centerness_BA.float()
     if plan.distributions and out.dist_BA4R is not None:
         values["dist"] = out.dist_BA4R.float()
     if plan.sites is None:
-        return values, None
-    score_BA = ranked_logits(out).amax(-1).masked_fill(~sites_inside(out.grid, sizes_B2), -torch.inf)
-    site_BK = score_BA.topk(min(plan.sites, len(out.grid)), dim=1).indices.sort(1).values
-    centre_A4, stride_A1 = out.grid.centre_A2.repeat(1, 2), out.grid.stride_A[:, None]
-    values["boxes"] = (values["boxes"] - centre_A4) / stride_A1
+        return _Group(grid.shapes, grid.anchors, values, {}, None)
+    inside_BA = sites_inside(grid, sizes_B2)
+    score_BA = ranked_logits(out).amax(-1).masked_fill(~inside_BA, -torch.inf)
+    site_BK = score_BA.topk(min(plan.sites, len(grid)), dim=1).indices.sort(1).values
+    other_BA = inside_BA.float().scatter(1, site_BK, 0.0)
     most = torch.finfo(torch.float16).max
+    boxes = (values.pop("boxes") - grid.centre_A2.repeat(1, 2)) / grid.stride_A[:, None]
+    best, others = {"boxes": boxes.clamp(-most, most).half()}, {}
+    for name, whole in values.items():
+        wide = (...,) + (None,) * (whole.ndim - 2)
+        index = site_BK[wide].expand(-1, -1, *whole.shape[2:])
+        best[name] = whole.gather(1, index).clamp(-most, most).half()
+        share = other_BA / other_BA.sum(1, keepdim=True).clamp(min=1)
+        others[name] = (whole * share[wide]).sum(1, keepdim=True)
+    return _Group(grid.shapes, grid.anchors, best, others, site_BK.int())
 
-    def pick(kept: Tensor) -> Tensor:
-        index = site_BK.reshape(*site_BK.shape, *(1,) * (kept.ndim - 2)).expand(-1, -1, *kept.shape[2:])
-        return kept.gather(1, index).clamp(-most, most).half()
 
-    return {name: pick(kept) for name, kept in values.items()}, site_BK.int()
+def _join(parts: list[_Group]) -> _Group:
+    """All images of one padded size."""
 
+    def together(tables: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {name: torch.cat([table[name] for table in tables]) for name in tables[0]}
 
-def _join(items: list[tuple[DenseOutputs, dict[str, Tensor], Tensor | None]]) -> _Group:
-    grid = items[0][0].grid
-    values = {name: torch.cat([kept[name] for _, kept, _ in items]) for name in items[0][1]}
-    sites = [site for _, _, site in items if site is not None]
-    return _Group(grid.shapes, grid.anchors, values, torch.cat(sites) if sites else None)
+    sites = [part.site_NK for part in parts if part.site_NK is not None]
+    first = parts[0]
+    return _Group(
+        first.shapes,
+        first.anchors,
+        together([part.values for part in parts]),
+        together([part.others for part in parts]),
+        torch.cat(sites) if sites else None,
+    )
 
 
 def _outputs(values: dict[str, Tensor], grid: SiteGrid, known_BA: Tensor | None) -> DenseOutputs:

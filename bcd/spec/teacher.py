@@ -27,8 +27,8 @@ class TeacherSpec(Strict):
     )
     cache_sites: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         None,
-        description="Keep only this many of an image's sites, those with the highest scores, in half precision; the "
-        "other sites are not distilled. Default: all sites, exactly.",
+        description="Keep the scores of only this many of an image's sites, the best ones, in half precision; the "
+        "others get the image's mean background scores. Default: all sites, exactly.",
     )
     cache_memory: Annotated[float, Field(gt=0, le=4096)] = Field(
         1.0, description="Most memory for kept outputs in GiB, on the training device; beyond it the teacher runs."
