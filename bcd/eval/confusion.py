@@ -34,7 +34,7 @@ def confusion(flat: Flat, *, score: float, iou: float = 0.5) -> Confusion:
     truth_D, det_G = matches.truth_D.copy(), matches.det_G.copy()
     left_D = usable_D & matches.wrong_D
     pairs = flat.pairs
-    assign(pairs.only((pairs.iou_P >= iou) & left_D[pairs.det_P] & (det_G[pairs.truth_P] < 0)), truth_D, det_G)
+    assign(pairs.only((pairs.iou_P >= iou) & left_D[pairs.det_P]), truth_D, det_G)
 
     background = flat.classes
     joined = np.flatnonzero(truth_D >= 0)
