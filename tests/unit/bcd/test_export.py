@@ -36,7 +36,8 @@ def make(name: str = "gfl", classes: int = 4) -> Detector:
         name, backbone="tiny", width=8, fpn_channels=8, stacked_convs=1, strides=(8, 16), reg_max=4,
         class_names=[f"class {n}" for n in range(classes)],
     ).eval()  # fmt: skip
-    for layer, spread in ((model.head.cls, 0.5), (model.head.reg, 0.2)):
+    # RetinaNet's towers have no norm: what they give is small.
+    for layer, spread in ((model.head.cls, 2.0 if name == "retinanet" else 0.5), (model.head.reg, 0.2)):
         torch.nn.init.normal_(layer.weight, std=spread)
     return model
 
