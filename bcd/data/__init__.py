@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcd.data.coco import open_coco
+from bcd.data.coco import open_coco, open_coco_val
 from bcd.data.digits import open_digits
 from bcd.data.images import FileDataset, check_root
 from bcd.data.loader import Batch, EvalBatch, eval_batches, prefetch, train_batch
 from bcd.data.records import DataError, Dataset, Faults, ImageRecord, Progress, Splits
 from bcd.data.unlabeled import open_unlabeled
-from bcd.data.voc import open_voc
-from bcd.data.yolo import open_yolo
+from bcd.data.voc import open_voc, open_voc_val
+from bcd.data.yolo import open_yolo, open_yolo_val
 from bcd.spec import DigitsData
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "Splits",
     "eval_batches",
     "open_data",
+    "open_val",
     "prefetch",
     "train_batch",
 ]
@@ -56,6 +57,15 @@ def open_data(spec: DataSpec, *, cache_dir: Path | None = None, progress: Progre
         for line in _remarks(splits):
             progress(line)
     return splits
+
+
+def open_val(spec: DataSpec, *, cache_dir: Path | None = None, progress: Progress | None = None) -> Dataset:
+    """The validation part alone, without a look at the training images. Raises `DataError`."""
+    if isinstance(spec, DigitsData):
+        return open_digits(spec, cache_dir, progress).val
+    reader: Any = {"coco": open_coco_val, "voc": open_voc_val, "yolo": open_yolo_val}[spec.type]
+    found: Dataset = reader(spec, progress)
+    return found
 
 
 def _remarks(splits: Splits) -> Iterator[str]:

@@ -49,6 +49,13 @@ def open_coco(spec: CocoData, progress: Progress | None = None) -> Splits:
     )
 
 
+def open_coco_val(spec: CocoData, progress: Progress | None = None) -> FileDataset:
+    """The validation split alone; its file holds the same classes. Raises `DataError`."""
+    path, folder = _locate(check_root(spec.root), "val", spec.val_annotations, spec.val_folder)
+    file = _File(path, progress)
+    return _read_split("val", file, folder, file.classes, Faults(spec.on_invalid), PixelCache(), progress)
+
+
 def _locate(root: Path, role: str, file: str, folder: str) -> tuple[Path, Path]:
     path = below_root(root, file, f"data.{role}_annotations")
     images = below_root(root, folder, f"data.{role}_folder")

@@ -30,14 +30,23 @@ NO_PARSE = "annotation does not parse"
 
 def open_voc(spec: VocData, progress: Progress | None = None) -> Splits:
     """Both splits of a VOC folder. Raises `DataError`."""
+    root, cache = _check_folders(spec), PixelCache()
+    train = _read_split(spec, root, "train", spec.train_split, cache, progress)
+    val = _read_split(spec, root, "val", spec.val_split, cache, progress)
+    return Splits(train, val)
+
+
+def open_voc_val(spec: VocData, progress: Progress | None = None) -> FileDataset:
+    """The validation split alone. Raises `DataError`."""
+    return _read_split(spec, _check_folders(spec), "val", spec.val_split, PixelCache(), progress)
+
+
+def _check_folders(spec: VocData) -> Path:
     root = check_root(spec.root)
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         if not (root / folder).is_dir():
             raise DataError(f"no such folder: {root / folder}; data.root needs Annotations, JPEGImages, ImageSets")
-    cache = PixelCache()
-    train = _read_split(spec, root, "train", spec.train_split, cache, progress)
-    val = _read_split(spec, root, "val", spec.val_split, cache, progress)
-    return Splits(train, val)
+    return root
 
 
 def _read_split(

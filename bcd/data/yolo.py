@@ -51,6 +51,12 @@ def open_yolo(spec: YoloData, progress: Progress | None = None) -> Splits:
     )
 
 
+def open_yolo_val(spec: YoloData, progress: Progress | None = None) -> FileDataset:
+    """The validation split alone. Raises `DataError`."""
+    classes, _, val = _layout(spec, check_root(spec.root))
+    return _read_split("val", val, classes, Faults(spec.on_invalid), PixelCache(), progress)
+
+
 # -------------------------------------------------------------------------------------------------- data.yaml
 
 

@@ -210,11 +210,11 @@ def _read(file: Path, change: list[str] | None, data_root: Path | None) -> JobSp
 
 
 def _open(spec: JobSpec) -> Dataset:
-    from bcd.data import open_data
+    from bcd.data import open_val
     from service.cli.local import data_cache
 
     with _told_as_fault():
-        return open_data(spec.data, cache_dir=data_cache(), progress=remark).val
+        return open_val(spec.data, cache_dir=data_cache(), progress=remark)
 
 
 def _costs(subjects: list[Subject], spec: JobSpec, dataset: Dataset) -> dict[str, dict[str, Any]]:

@@ -149,13 +149,16 @@ def logs(
 def download(
     id: Id,
     to: Annotated[Path, typer.Option("--to", help="Folder for the file; made when missing.")] = Path("."),
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also its predictions, report and newest checkpoints.")
+    ] = False,
     home: Home = None,
 ) -> None:
     """Download the result of a job: the plain student's weights, checked against their hash."""
     from service.cli import render
 
     with connect(home) as client:
-        results = [artifact for artifact in client.artifacts(id) if artifact["type"] == "result"]
+        results = [a for a in client.artifacts(id) if everything or a["type"] == "result"]
         if not results:
             job = client.job(id)
             why = f" ({render.cause(job)})" if render.cause(job) else ""

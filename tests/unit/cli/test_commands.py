@@ -236,23 +236,27 @@ def test_the_result_is_downloaded_into_the_folder(run, installation, tmp_path):
     file.write_bytes(content)
     with installation.state.db.write() as session:
         attempt = session.query(models.Attempt).filter_by(job_id=job_id).one()
-        session.add(
+        session.add_all(
             models.Artifact(
                 id=models.new_id("art"),
                 job_id=job_id,
                 attempt_id=attempt.id,
-                type="result",
-                name="student.safetensors",
+                type=type,
+                name=name,
                 step=1,
                 sha256=sha256,
                 size=len(content),
                 key=key,
                 created_at=0.0,
             )
+            for type, name in (("result", "student.safetensors"), ("predictions", "predictions.npz"))
         )
     code, out, _ = run("download", job_id, "--to", str(tmp_path / "to"))
     assert (code, out.strip()) == (0, str(tmp_path / "to" / "student.safetensors"))
     assert (tmp_path / "to" / "student.safetensors").read_bytes() == content
+    code, out, _ = run("download", job_id, "--all", "--to", str(tmp_path / "all"))
+    assert code == 0
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["predictions.npz", "student.safetensors"]
 
 
 def test_a_comparison_shows_each_seed_and_the_verdict_of_the_service(run, installation):
