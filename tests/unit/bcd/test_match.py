@@ -118,6 +118,16 @@ def test_overlap_finds_what_a_comparison_of_all_priors_finds(student: SiteGrid, 
     assert torch.equal(found.weight[~unclear], used.float()[~unclear])
 
 
+def test_of_equal_overlaps_the_nearest_centre_counts():
+    student = grid((32, 32), (8,), Priors.square(2))
+    teacher = grid((32, 32), (8, 16), Priors(pixels=(((12.0, 12.0),), ((12.0, 12.0),))))
+    fine, shift = teacher.levels[0].stop, torch.zeros(len(teacher), 1)
+    shift[:fine] = 2.0  # both levels' priors lie inside the student's at (0, 0), the second one's in its middle
+    moved = replace(teacher, centre_A2=teacher.centre_A2 + shift, prior_A4=teacher.prior_A4 + shift, layout=None)
+    found = overlapping_sites(student, moved).index.view(4, 4)
+    assert found[0].tolist() == [fine, 1, fine + 1, 3]
+
+
 class Largest(TorchDispatchMode):
     """Remembers the largest tensor that any operation made."""
 
