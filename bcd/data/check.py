@@ -285,8 +285,10 @@ def _missing_remarks(missing: dict[str, list[str]]) -> Iterator[str]:
     for name, classes in missing.items():
         if classes:
             some = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")
-            effect = "the student cannot learn them" if name == "train" else "AP does not measure them"
-            yield f"{len(classes)} classes have no object in {name} ({some}): {effect}"
+            them = "it" if len(classes) == 1 else "them"
+            effect = f"the student cannot learn {them}" if name == "train" else f"AP does not measure {them}"
+            count = "1 class has" if len(classes) == 1 else f"{len(classes)} classes have"
+            yield f"{count} no object in {name} ({some}): {effect}"
 
 
 # ----------------------------------------------------------------------------------------------------- faults

@@ -167,7 +167,9 @@ def keep_probed(
                 records.append(make_record(len(records), name, width, height, []))
                 paths.append(path)
             case (reason, detail):
-                faults.add(str(reason), place, f"{path}" + (f" ({detail})" if detail else ""))
+                # Beside a line of a list the file's name says which image; a file's place says it already.
+                named = "" if str(path) == str(place) else f"{path}"
+                faults.add(str(reason), place, " ".join(part for part in (named, detail and f"({detail})") if part))
     return records, paths
 
 

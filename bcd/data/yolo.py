@@ -216,7 +216,8 @@ def _read_line(
     try:
         label, *values = (float(text) for text in columns)
     except ValueError:
-        faults.add(NO_NUMBERS, place, repr(shown))
+        hint = f"; write the class as its number, {classes.index(columns[0])}" if columns[0] in classes else ""
+        faults.add(NO_NUMBERS, place, repr(shown) + hint)
         return None
     if not np.isfinite(values).all():
         faults.add(NO_NUMBERS, place, repr(shown))

@@ -59,8 +59,11 @@ def _check(source: Path, pixels: bool, data_root: Path | None) -> Report:
         from bcd.data.check import check_folder
 
         return check_folder(source, pixels=pixels, progress=_progress)
+    from bcd.spec import SpecError
     from service.cli.files import read_spec
 
+    if not source.exists():
+        raise SpecError([("", f"no such spec file or folder: {source}")])
     spec = read_spec(source, data_root=data_root)
     from bcd.data.check import Model, check_data
     from service.cli.local import data_cache

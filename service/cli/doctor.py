@@ -27,7 +27,8 @@ LAST_LINE = {
 def doctor(
     file: Annotated[Path, typer.Argument(help="Spec file (YAML or JSON).", show_default=False)],
     teacher: Annotated[
-        Path | None, typer.Option("--teacher", help="Teacher written by bcd; takes the place of the file's teacher.")
+        Path | None,
+        typer.Option("--teacher", help="Teacher written by bcd, in place of the file's; other settings stay."),
     ] = None,
     images: Annotated[int, typer.Option("--images", min=1, help="Images of each split that are looked at.")] = 64,
     change: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)] = None,

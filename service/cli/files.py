@@ -29,7 +29,10 @@ def read_spec(
     if data_root is not None and isinstance(values.get("data"), dict):
         values["data"]["root"] = str(data_root)
     if teacher is not None:
-        values["teacher"] = {"path": str(teacher)}
+        # Renamed classes, the cache and the look before the run stay as the file has them.
+        given = values.get("teacher")
+        kept = {key: value for key, value in given.items() if key != "job"} if isinstance(given, dict) else {}
+        values["teacher"] = {**kept, "path": str(teacher)}
     make_absolute(values)
     return parse_spec(values)
 

@@ -67,7 +67,8 @@ def train(
     ] = None,
     data_root: Annotated[Path | None, typer.Option("--data-root", help="Folder of the data set (data.root).")] = None,
     teacher: Annotated[
-        Path | None, typer.Option("--teacher", help="Teacher written by bcd; takes the place of the file's teacher.")
+        Path | None,
+        typer.Option("--teacher", help="Teacher written by bcd, in place of the file's; other settings stay."),
     ] = None,
 ) -> None:
     """Train here and now, without a service.

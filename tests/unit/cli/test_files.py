@@ -74,6 +74,14 @@ def test_a_file_that_holds_no_spec_is_told(tmp_path, text, told):
         read_spec(tmp_path / "s.yaml")
 
 
+def test_another_teacher_file_keeps_the_settings_of_the_files_teacher(tmp_path):
+    changes = ["teacher.classes={a: b}", "teacher.preflight=warn"]
+    spec = read_spec(RECIPES / "demo-bckd.yaml", [*changes, "teacher.job=job_x"], teacher=tmp_path / "t.safetensors")
+    assert spec.teacher is not None
+    assert (spec.teacher.job, spec.teacher.path) == (None, str(tmp_path / "t.safetensors"))
+    assert (spec.teacher.classes, spec.teacher.preflight) == ({"a": "b"}, "warn")
+
+
 def test_a_folder_in_place_of_a_spec_file_is_told(tmp_path):
     with pytest.raises(SpecError, match=r"cannot read .*: Is a directory$"):
         read_spec(tmp_path)

@@ -171,6 +171,11 @@ def test_a_faulty_line_is_named_by_file_and_line(root: Path, text: str, reason: 
     assert len(kept) == 3
 
 
+def test_a_class_written_as_its_name_is_told_its_number(root: Path) -> None:
+    write(root, f"{opened(root).train.class_names[1]} .5 .5 .2 .2\n")
+    assert "write the class as its number, 1" in refused(root)
+
+
 def test_a_bom_crlf_spaces_and_float_classes_are_read(root: Path) -> None:
     write(root, b"\xef\xbb\xbf0  .5 .5 .25 .25\r\n\r\n2.0\t.5 .5 .5 .5 \r\n")
     record = opened(root).train.records[1]
@@ -208,7 +213,8 @@ def test_rounding_at_the_edge_is_no_cut_and_more_is_one(root: Path) -> None:
 def test_an_image_that_does_not_open_is_refused(root: Path) -> None:
     path = root / "images" / "train" / "1.png"
     path.write_bytes(b"no image")
-    assert f"{path}: image does not open" in refused(root)
+    message = refused(root)
+    assert f"{path}: image does not open: (" in message  # the place names the file, the detail does not again
     assert len(opened(root, on_invalid="skip").train) == 2
 
 
