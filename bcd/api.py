@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bcd.engine.distributed import run_together
-from bcd.engine.errors import Cancelled, JobError
+from bcd.engine.errors import PROCESS_DIED, Cancelled, JobError
 from bcd.engine.report import RunResult, RunSink, ap_metrics
 from bcd.engine.run import run_here
 from bcd.spec import JobSpec
 
-__all__ = ["Cancelled", "JobError", "RunResult", "RunSink", "ap_metrics", "run_job"]
+__all__ = ["PROCESS_DIED", "Cancelled", "JobError", "RunResult", "RunSink", "ap_metrics", "run_job"]
 
 
 def run_job(

@@ -225,12 +225,14 @@ def _result_file(path: Path) -> Path:
 
 def _final_record(error: BaseException) -> dict[str, Any]:
     """How an end by exception is reported: faults of the machine may be retried, those of the job itself never."""
-    from bcd.api import Cancelled, JobError
+    from bcd.api import PROCESS_DIED, Cancelled, JobError
 
     if isinstance(error, Cancelled):
         return {"state": "cancelled"}
     if isinstance(error, JobError | BadTeacher):
-        return {"state": "failed", "cause": _one_line(str(error))}
+        # A process that was ended from outside is to its run what a lost worker is to its attempt.
+        again = isinstance(error, JobError) and error.code == PROCESS_DIED
+        return {"state": "failed", "cause": _one_line(str(error)), "retryable": again}
     text = "".join(traceback.format_exception(error))
     cause = "out of memory: use a smaller schedule.batch_size" if isinstance(error, MemoryError) else ""
     cause = cause or f"{type(error).__name__}: {error}"

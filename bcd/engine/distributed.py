@@ -30,7 +30,7 @@ import torch
 import torch.distributed as dist
 
 import bcd
-from bcd.engine.errors import Cancelled, JobError
+from bcd.engine.errors import PROCESS_DIED, Cancelled, JobError
 from bcd.engine.processes import Processes
 from bcd.engine.report import RunResult, RunSink, Silent
 from bcd.spec import JobSpec, parse_spec
@@ -52,6 +52,7 @@ class _Start:
     rank: int
     world: int
     meeting: str
+    parent: int
 
 
 def run_together(
@@ -72,7 +73,9 @@ def run_together(
     children: list[_Child] = []
     try:
         for rank in range(spec.resources.world):
-            start = _Start(spec.canonical(), arguments, rank, spec.resources.world, os.path.join(meeting, "store"))
+            start = _Start(
+                spec.canonical(), arguments, rank, spec.resources.world, os.path.join(meeting, "store"), os.getpid()
+            )
             children.append(_Child(start, max(1, spec.resources.cpus // spec.resources.world)))
         return _attend(children, sink, should_stop)
     finally:
@@ -168,7 +171,7 @@ def _died(child: _Child, world: int) -> JobError:
         "closed its pipe" if code is None else f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
     )
     hint = " (9 is often the system, out of memory: lower schedule.batch_size)" if code == -9 else ""
-    return JobError("process-died", f"process {child.rank + 1} of {world} {how}{hint}")
+    return JobError(PROCESS_DIED, f"process {child.rank + 1} of {world} {how}{hint}")
 
 
 # --- within a process -------------------------------------------------------------------------------------------
@@ -208,7 +211,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the caller decides
     pipe = Connection(int(os.environ.pop(_CHANNEL)))
     start: _Start = pipe.recv()
-    _follow_parent()
+    _follow(start.parent)
     try:
         result = _take_part(start, pipe)
         pipe.send(("done", result if start.rank == 0 else None))
@@ -241,9 +244,8 @@ def _take_part(start: _Start, pipe: Connection) -> RunResult:
     )
 
 
-def _follow_parent() -> None:
+def _follow(parent: int) -> None:
     """End this process when its parent is gone, however that came about."""
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# The code of a run of several processes of which one ended without a word: killed, or out of memory.
+PROCESS_DIED = "process-died"
+
 
 class JobError(Exception):
     """An expected failure of a job: bad data, a teacher that does not fit, a loss that is not finite.

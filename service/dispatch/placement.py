@@ -48,15 +48,22 @@ def claim(
 
 
 def resources(spec: dict[str, Any]) -> dict[str, int]:
+    """What a job occupies. Each of its processes takes a CPU at least, however few threads the spec grants."""
     asked = spec.get("resources") or {}
-    return {"cpus": int(asked.get("cpus", 1)), "gpus": int(asked.get("gpus", 0))}
+    gpus = int(asked.get("gpus", 0))
+    processes = int(asked.get("processes") or max(gpus, 1))
+    return {"cpus": max(int(asked.get("cpus", 1)), processes), "gpus": gpus}
 
 
 def cause_if_too_large(needs: dict[str, int], capacity: Capacity) -> str | None:
     if needs["cpus"] > capacity.cpus:
-        return f"the job needs {needs['cpus']} CPUs and there are {capacity.cpus}: lower resources.cpus"
+        return (
+            f"the job needs {needs['cpus']} CPUs and there are {capacity.cpus}: lower resources.cpus, and "
+            "resources.processes where it is given"
+        )
     if needs["gpus"] > capacity.gpus:
-        return f"the job needs {needs['gpus']} GPU and there is none: set resources.gpus to 0"
+        there = f"there are {capacity.gpus}" if capacity.gpus > 1 else f"there is {capacity.gpus or 'none'}"
+        return f"the job needs {needs['gpus']} GPU and {there}: set resources.gpus to {capacity.gpus}"
     return None
 
 

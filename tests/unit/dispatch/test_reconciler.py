@@ -67,7 +67,31 @@ def test_a_job_waiting_for_a_gpu_does_not_hold_up_jobs_that_need_none(world):
     assert (world.job(second).state, world.job(plain).state) == ("queued", "starting")
 
 
-@pytest.mark.parametrize(("asked", "hint"), [({"cpus": 9}, "lower resources.cpus"), ({"gpus": 1}, "resources.gpus")])
+def test_processes_that_train_together_count_as_a_cpu_each(world):
+    pair, other = world.submit(resources={"processes": 2}), world.submit(seed=1)
+    world.tick()
+    assert (world.job(pair).state, world.job(other).state) == ("starting", "queued")  # the cluster has 2 CPUs
+    world.report(world.newest(pair), RUNNING, SUCCEEDED)
+    world.tick()
+    assert world.job(other).state == "starting"
+
+
+def test_more_gpus_than_there_are_is_refused_with_their_number(world):
+    world.backend.size = type(world.backend.size)(cpus=8, gpus=2)
+    job = world.submit(resources={"gpus": 4})
+    world.tick()
+    assert world.job(job).state == "failed"
+    assert "there are 2: set resources.gpus to 2" in world.job(job).cause
+
+
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        ({"cpus": 9}, "lower resources.cpus"),
+        ({"processes": 16}, "resources.processes"),
+        ({"gpus": 1}, "there is none: set resources.gpus to 0"),
+    ],
+)
 def test_a_job_that_can_never_fit_fails_with_what_to_change(world, asked, hint):
     job = world.submit(resources=asked)
     world.tick()

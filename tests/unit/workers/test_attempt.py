@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bcd.api import Cancelled, JobError
+from bcd.api import PROCESS_DIED, Cancelled, JobError
 from bcd.records import StoredObject, Ticket
 from workers.attempt import AttemptArgs, run_attempt
 from workers.storage import Storage
@@ -106,6 +106,17 @@ def test_a_fault_of_the_job_is_one_line_and_not_retried(args, service):
     assert run(args, service, fail) == "failed"
     last = service.records[-1]
     assert (last.state, last.cause, last.retryable, last.traceback) == ("failed", "no image in train/", False, None)
+
+
+def test_a_run_whose_process_was_killed_may_be_tried_again(args, service):
+    service._ticket = ticket()
+
+    def killed(*_args, **_more):
+        raise JobError(PROCESS_DIED, "process 2 of 2 was ended by signal 9")
+
+    assert run(args, service, killed) == "failed"
+    last = service.records[-1]
+    assert (last.cause, last.retryable) == ("process 2 of 2 was ended by signal 9", True)
 
 
 @pytest.mark.parametrize(
