@@ -31,7 +31,7 @@ test: lint
 	$(BIN)/python -m pytest tests/e2e
 
 test-unit: setup
-	$(BIN)/python -m pytest tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
