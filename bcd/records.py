@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+# A metric that a run reports once it has read its data set, where `schedule.epochs` gives its length.
+TOTAL_STEPS = "total_steps"
 OBJECT_KEY = r"^objects/[0-9a-f]{2}/[0-9a-f]{64}$"
 
 

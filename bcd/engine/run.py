@@ -28,6 +28,7 @@ from bcd.methods.teacher import Teacher
 from bcd.methods.teacher_cache import cache_outputs, plan_cache
 from bcd.models.detector import Detector
 from bcd.models.files import save_detector
+from bcd.records import TOTAL_STEPS
 from bcd.spec import JobSpec
 
 
@@ -72,6 +73,8 @@ def run_here(
         plain=task.plain,
     )
     trainer.resume(resume_from, lambda text: sink.log(text, "warning"))
+    if spec.planned_steps() is None:  # nobody could know before the data set was read
+        sink.metrics(trainer.step, {TOTAL_STEPS: float(plan.steps)})
     if trainer.step:
         sink.log(f"resumed at step {trainer.step} of {plan.steps}")
     elif teacher is not None and processes.first:  # the others wait for it
@@ -115,7 +118,8 @@ def run_here(
             precision=trainer.precision,
             weights="best" if spec.schedule.keeps_best else "last",
         )
-        sink.metrics(step, ap_metrics(final.results))
+        if step == trainer.step:  # of an earlier step they were reported then; whoever reads them would see it go back
+            sink.metrics(step, ap_metrics(final.results))
         sink.evaluation(step, "final", final.protocol, final.results)
         sink.artifact("predictions", PREDICTIONS_FILE, final.predictions_path, step)
         sink.artifact("other", REPORT_FILE, final.report_path, step)

@@ -13,6 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from bcd.records import (
+    TOTAL_STEPS,
     ArtifactRecord,
     EvaluationRecord,
     LogRecord,
@@ -164,6 +165,8 @@ def _store_metrics(session: Session, attempt: Attempt, job: Job, records: Sequen
     repository.upsert_metrics(session, list(rows.values()))
     last = records[-1]
     job.step = last.step
+    for record in records:
+        job.total_steps = int(record.values.get(TOTAL_STEPS, job.total_steps))
     shown = dict(list(last.values.items())[:_EVENT_VALUES])
     write_event(session, "job.metrics", job.id, actor="worker", data={"step": last.step, "values": shown})
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 
+from bcd.records import TOTAL_STEPS
 from service.cli import render
 from service.client import ApiError, Client, Event, Job, ServiceUnavailable
 
@@ -51,6 +52,7 @@ class Board:
             if known is not None and len(known["attempts"]) == len(job["attempts"]):
                 # metrics may run ahead of the job row; a new attempt may go back to a checkpoint
                 job["step"] = max(job["step"], known["step"])
+                job["total_steps"] = job["total_steps"] or known["total_steps"]
             self._jobs[job_id] = job
             if job["state"] == "running" and not self._values[job_id]:
                 self._ask(job_id)
@@ -93,6 +95,7 @@ class Board:
             self._ask(job_id)
         if isinstance(step, int):
             self._advance(job_id, step)
+        self._learn_length(job_id)
 
     def _ask(self, job_id: str) -> None:
         if self._fetch is None:
@@ -107,6 +110,12 @@ class Board:
             if one["values"]:
                 self._values[job_id][key] = float(one["values"][-1])
                 self._advance(job_id, int(one["steps"][-1]))
+        self._learn_length(job_id)
+
+    def _learn_length(self, job_id: str) -> None:
+        job, total = self._jobs.get(job_id), self._values[job_id].get(TOTAL_STEPS)
+        if job is not None and total:
+            job["total_steps"] = int(total)
 
     def _advance(self, job_id: str, step: int) -> None:
         job = self._jobs.get(job_id)

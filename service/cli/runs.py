@@ -118,12 +118,12 @@ class MetricsFile:
 
     def __init__(self, path: Path):
         self._path = path
-        self._first = True
+        self._start: int | None = None  # the step of our first report
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        if self._first:
+        self._start = step if self._start is None else self._start
+        if step == self._start:
             self._drop_from(step, values)
-            self._first = False
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "time": time.time(), "values": values}) + "\n")
 

@@ -168,7 +168,11 @@ def _same_but_seed(spec: JobSpec) -> str:
 
 
 def _base(spec: JobSpec) -> str:
-    """What a distilled run and its baseline share: data, student, schedule and evaluation."""
+    """What a distilled run and its baseline share: labelled data, student, schedule and evaluation.
+
+    Unlabelled images belong to the distillation: without a teacher they would teach nothing, and no baseline has any.
+    """
+    spec = spec.model_copy(update={"data": spec.data.model_copy(update={"unlabeled": None})})
     return spec.digest(without=("name", "seed", "teacher", "methods", "resources"))
 
 

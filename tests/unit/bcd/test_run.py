@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 
 import bcd
 from bcd.api import Cancelled, JobError, run_job
+from bcd.engine import run as engine_run
+from bcd.spec import JobSpec
 from tests.helpers.runs import MemorySink, tiny_spec
 
 
@@ -167,3 +169,16 @@ def assert_same_weights(a: Path, b: Path) -> None:
 def _tidy(tmp_path):
     yield
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_a_run_of_epochs_tells_its_length_and_the_best_weights_do_not_take_it_back(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(JobSpec, "planned_steps", lambda spec: None)  # as for data sets of files
+    sink, rising = MemorySink(), iter((30.0, 20.0, 10.0, 5.0))
+    real = engine_run.evaluate_detector
+    monkeypatch.setattr(engine_run, "evaluate_detector", lambda *a, **k: {**real(*a, **k), "AP": next(rising)})
+    spec = tiny_spec(**{"schedule.steps": None, "schedule.epochs": 1, "schedule.keep": "best", "evaluation.every": 2})
+    result = run_job(spec, workdir=tmp_path, sink=sink, data_cache=cache)
+    assert result.steps == 2
+    assert sink.values[0] == (0, {"total_steps": 8.0})
+    steps = [step for step, _ in sink.values]
+    assert steps == sorted(steps)

@@ -20,6 +20,15 @@ def test_metrics_move_the_bar_ahead_of_the_job_row():
     assert "1.50" in text_of(board)
 
 
+def test_the_length_of_a_run_comes_with_its_metrics_where_only_its_data_tells():
+    board = Board(["job_a"])
+    board.on_event(Event("job", "job_a", job_json(step=0, total_steps=0)))
+    assert "0/?" in text_of(board)
+    board.on_event(Event("job.metrics", "job_a", {"step": 0, "values": {"total_steps": 750.0}}))
+    board.on_event(Event("job", "job_a", job_json(step=10, total_steps=0)))  # a row from before the metrics
+    assert "10/750" in text_of(board)
+
+
 def test_a_new_attempt_may_go_back_to_its_checkpoint():
     board = Board(["job_a"])
     board.on_event(Event("job", "job_a", job_json(step=60, attempts=[{"number": 1, "state": "running"}])))

@@ -95,6 +95,16 @@ def test_a_step_that_is_done_twice_stands_once_in_the_metrics(tmp_path):
     assert [(line["step"], line["values"]["loss"]) for line in lines] == [(20, 1.0), (40, 1.0), (60, 2.0)]
 
 
+def test_no_report_of_the_first_step_stands_twice(tmp_path):
+    folder = RunFolder.open(tmp_path / "run", SPEC)
+    for loss in (1.0, 2.0):
+        sink = LocalSink(folder, lambda kind, data: None)
+        for values in ({"total_steps": 80.0}, {"loss": loss}):
+            sink.metrics(40, values)
+    lines = [json.loads(line)["values"] for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [{"total_steps": 80.0}, {"loss": 2.0}]
+
+
 def test_a_finished_run_holds_the_result_and_no_leftovers(tmp_path):
     folder = RunFolder.open(tmp_path / "run", SPEC)
     folder.work.mkdir()

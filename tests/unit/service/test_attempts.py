@@ -131,6 +131,16 @@ def test_a_refused_batch_does_not_extend_the_lease(client: TestClient) -> None:
         assert session.get(Attempt, worker.attempt_id).lease_until == 5.0
 
 
+def test_a_run_of_epochs_tells_its_length_once_it_has_read_its_data(client: TestClient) -> None:
+    files = {"type": "voc", "root": "/data", "classes": ["a"]}
+    job = submit(client, tiny_spec(data=files, schedule={"epochs": 3}))
+    assert job["total_steps"] == 0
+    worker = FakeWorker(client, *claim(client, job["id"]))
+    worker.send(worker.running(), worker.metric(0, total_steps=750.0), worker.metric(20, loss=1.0))
+    now = _job(client, job["id"])
+    assert (now["step"], now["total_steps"]) == (20, 750)
+
+
 def test_a_retried_step_overwrites_and_leaves_no_duplicate(client: TestClient) -> None:
     job, first = start(client)
     first.send(*(first.metric(step, loss=1.0) for step in (1, 2, 3)))

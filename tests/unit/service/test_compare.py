@@ -111,6 +111,16 @@ def test_a_distilled_group_without_baseline_says_what_to_submit(client: TestClie
     assert "without `teacher` and `methods`" in answer["warnings"][0]
 
 
+def test_unlabelled_images_belong_to_the_method_not_to_the_data(client: TestClient) -> None:
+    teacher = finish(client, tiny_spec(student=BIG), 50.0)
+    more = {**tiny_spec()["data"], "unlabeled": {"images": 8}}
+    answer = compare(
+        client, *students(client, teacher, 35.0, 36.1, 35.9, data=more), *baselines(client, 30.0, 31.0, 31.0)
+    )
+    assert [one["verdict"] for one in answer["comparisons"]] == ["better"]
+    assert answer["warnings"] == []
+
+
 def test_another_schedule_is_no_baseline(client: TestClient) -> None:
     teacher = finish(client, tiny_spec(student=BIG), 50.0)
     longer = finish(client, tiny_spec(schedule={"steps": 5, "batch_size": 2}), 40.0)
