@@ -41,7 +41,7 @@ class Assignment:
     `positives` is N+, the divisor of the task loss, a scalar tensor of at least 1. `task_weight_BA` is the weight of
     a site in the task loss: `site_weight_BA` without sites that the assigner ignores and without unlabelled images
     (None: the same as `site_weight_BA`). `divisor` is the divisor of distillation losses: N+ as if the unlabelled
-    images held as many positives as the labelled ones (None: `positives`).
+    images held as many positives as the labelled ones, or one each where none is labelled (None: `positives`).
     """
 
     label_BA: Tensor
@@ -138,13 +138,14 @@ class Detector(nn.Module):
 
 
 def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    first, second = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (mean, std))
+    # `non_blocking`: the host need not wait for a copy to the device, not even the first time.
+    first, second = (torch.tensor(v).to(device, non_blocking=True).view(1, 3, 1, 1) for v in (mean, std))
     return first, second
 
 
 @lru_cache(maxsize=64)
 def _cached_constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    # Kept on the device: a copy from the host in every step would wait for it.
+    # Kept on the device, in place of a copy from the host in every step.
     with torch.inference_mode(False):
         return _constants(mean, std, device)
 
@@ -190,9 +191,12 @@ def make_assignment(
         count_B = count_B.clamp(min=1)
     if targets.labelled_B is not None:
         count_B = count_B * targets.labelled_B
-        share = targets.labelled_B.sum().clamp(min=1) / len(count_B)
-        divisor = mean_over_processes(count_B.sum() / share, least=1.0)
     positives = mean_over_processes(count_B.sum(), least=1.0)
+    if targets.labelled_B is not None:
+        both = torch.stack([targets.labelled_B.float(), torch.ones_like(count_B)]).sum(1)
+        labelled, images = mean_over_processes(both).unbind()
+        # Without any labelled image nobody knows: each counts as one, as an image without positives does.
+        divisor = torch.where(labelled > 0, positives * images / labelled, images)
     return Assignment(label_BA, box_BA4, positive_BA, site_weight_BA, positives, task_weight_BA, divisor)
 
 

@@ -87,11 +87,14 @@ def _make_grid(
         slices.append(slice(start, start + sites))
         start += sites
     centre_A2, half_A2 = torch.cat(centre), torch.cat(half)
+    found = torch.cat(levels), torch.cat(stride), centre_A2, torch.cat([centre_A2 - half_A2, centre_A2 + half_A2], -1)
+    # A new size of images is no reason to wait for the device.
+    level_A, stride_A, centre_A2, prior_A4 = (values.to(device, non_blocking=True) for values in found)
     return SiteGrid(
-        level_A=torch.cat(levels).to(device),
-        stride_A=torch.cat(stride).to(device),
-        centre_A2=centre_A2.to(device),
-        prior_A4=torch.cat([centre_A2 - half_A2, centre_A2 + half_A2], dim=-1).to(device),
+        level_A=level_A,
+        stride_A=stride_A,
+        centre_A2=centre_A2,
+        prior_A4=prior_A4,
         levels=tuple(slices),
         strides=strides,
         shapes=shapes,

@@ -107,12 +107,11 @@ Found = list[tuple[str, str]]
 def _sites_meet(pair: Pair, method: Any) -> Found:
     """Some student site finds a teacher site to ask."""
     ours, theirs = _strides(pair.student), _strides(pair.teacher)
-    if ours == theirs:
-        return []
+    if ours == theirs and any(len(_priors(one, ours[0])) == 1 for one in (pair.student, pair.teacher)):
+        return []  # each location asks its own
     for own in (size for stride in ours for size in _priors(pair.student, stride)):
         for other in (size for stride in theirs for size in _priors(pair.teacher, stride)):
-            overlap = min(own[0], other[0]) * min(own[1], other[1])
-            if overlap >= MIN_OVERLAP * (own[0] * own[1] + other[0] * other[1] - overlap):
+            if _overlap(own, other) >= MIN_OVERLAP:
                 return []
     return [
         (
@@ -164,7 +163,27 @@ def _distributions(pair: Pair, method: Any) -> Found:
                 f"set student.reg_max: {theirs}",
             )
         ]
-    return _levels_meet(pair, method)
+    return _levels_meet(pair, method) or _places_meet(pair)
+
+
+def _places_meet(pair: Pair) -> Found:
+    """Some student site asks a teacher site of its own stride: only their distances mean the same."""
+    ours, theirs = _strides(pair.student), _strides(pair.teacher)
+    if ours == theirs:
+        return []
+    for stride in set(ours) & set(theirs):
+        (own,) = _priors(pair.student, stride)
+        overlap = {other: _overlap(own, _priors(pair.teacher, other)[0]) for other in theirs}
+        if overlap[stride] >= max(MIN_OVERLAP, *overlap.values()):
+            return []
+    side = _priors(pair.teacher, 1)[0][0]
+    return [
+        (
+            "",
+            "it compares sites of one stride, and the priors of the student overlap the teacher's of another stride "
+            f"more, or none enough; set student.prior_scale: {side:g}, as the teacher has it",
+        )
+    ]
 
 
 def _head_goes_on(pair: Pair, method: Any) -> Found:
@@ -217,6 +236,12 @@ def _priors(one: Arguments, stride: int) -> list[tuple[float, float]]:
     ratios = one.get("anchor_ratios") or (0.5, 1.0, 2.0)
     sides = [side * 2 ** (n / octave) for n in range(octave)]
     return [(s / sqrt(ratio), s * sqrt(ratio)) for ratio in ratios for s in sides]
+
+
+def _overlap(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """IoU of two boxes (width, height) with one centre."""
+    shared = min(one[0], other[0]) * min(one[1], other[1])
+    return shared / (one[0] * one[1] + other[0] * other[1] - shared)
 
 
 def _list(strides: Sequence[int]) -> str:

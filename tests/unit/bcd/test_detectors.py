@@ -17,6 +17,7 @@ from bcd.models.build import DETECTORS
 from bcd.models.detector import Detector
 from bcd.models.files import load_detector, save_detector
 from bcd.models.postprocess import PostprocessOptions, postprocess
+from bcd.models.sites import site_grid
 from bcd.spec import DetectorSpec, SpecError, parse_spec
 from bcd.spec.detectors import DETECTORS as FAMILIES
 from bcd.types import DenseOutputs, Targets
@@ -220,6 +221,37 @@ def test_images_without_labels_take_no_part_in_the_task_loss(name: str):
 
 
 @ALL
+def test_distillation_divides_alike_however_labelled_images_are_shared_out(name: str, monkeypatch: pytest.MonkeyPatch):
+    """Two processes, one with two labelled images of three, one with one of three, against one process with all."""
+    model, boxes = build(name), [NORMAL[0], NORMAL[1], [], NORMAL[1], [], []]
+    whole = replace(batch(boxes), labelled_B=torch.tensor([1.0, 1, 0, 1, 0, 0]))
+    parts = [replace(batch(boxes[i : i + 3]), labelled_B=whole.labelled_B[i : i + 3]) for i in (0, 3)]
+    expected = model.assign(model(images(count=6)), whole)
+    sent: list[list[Tensor]] = []
+
+    def record(value: Tensor, least: float | None = None) -> Tensor:
+        sent[-1].append(value)
+        return value
+
+    monkeypatch.setattr("bcd.models.detector.mean_over_processes", record)
+    for part in parts:
+        sent.append([])
+        model.assign(model(images(count=3)), part)
+    means = iter([sum(pair) / 2 for pair in zip(*sent, strict=True)])
+    monkeypatch.setattr("bcd.models.detector.mean_over_processes", lambda value, least=None: next(means))
+    found = model.assign(model(images(count=3)), parts[0])
+    torch.testing.assert_close(2 * found.distill_divisor, expected.distill_divisor)
+    torch.testing.assert_close(2 * found.positives, expected.positives)
+
+
+@ALL
+def test_without_any_labelled_image_distillation_divides_by_the_images(name: str):
+    model = build(name)
+    none = replace(batch([[], [], []]), labelled_B=torch.zeros(3), distill_B=torch.ones(3))
+    assert model.assign(model(images(count=3)), none).distill_divisor == 3
+
+
+@ALL
 def test_positives_count_an_empty_image_as_one_except_fcos(name: str):
     model = build(name)
     assigned = model.assign(model(images()), batch([NORMAL[0], []]))
@@ -292,6 +324,24 @@ def test_nothing_from_images_to_losses_waits_for_the_device(name: str):
     for wait in (lambda: mask.nonzero(), lambda: mask[mask], lambda: mask.any().item(), lambda: torch.tensor(1.0)):
         with NoSync(), pytest.raises(AssertionError):
             wait()
+
+
+def test_a_new_size_is_copied_to_the_device_without_waiting():
+    waits: list[bool] = []
+
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if func.name() == "aten::_to_copy" and args[0].device != kwargs.get("device", args[0].device):
+                waits.append(not kwargs.get("non_blocking"))
+            return func(*args, **kwargs)
+
+    model, meta = build("retinanet"), torch.device("meta")
+    model.info = replace(model.info, mean=(1.0, 2.0, 3.5))  # neither was asked for before
+    with Copies():
+        site_grid([(3, 5), (2, 3)], model.strides, meta, model.priors)
+        model.normalize(torch.zeros(1, 3, 24, 40, dtype=torch.uint8, device=meta))
+    assert waits == [False] * 6
 
 
 @ALL
