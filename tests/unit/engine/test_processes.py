@@ -185,9 +185,9 @@ def test_a_request_to_stop_is_passed_on(tmp_path, monkeypatch):
 def test_a_process_ends_when_its_parent_is_gone(tmp_path):
     """The parent starts a watcher and is killed."""
     code = (
-        "import subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; from bcd.engine import distributed as d;"
-        " d._follow_parent(); print(1, flush=True); time.sleep(120)'])\n"
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import sys, time; from bcd.engine import distributed as d;"
+        " d._follow(int(sys.argv[1])); print(1, flush=True); time.sleep(120)', str(os.getpid())])\n"
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\ntime.sleep(120)\n"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
