@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from bcd import boxes as B
+from bcd.assign.common import box_blocks
 from bcd.distributed import mean_over_processes
 from bcd.models.backbones import Backbone
 from bcd.models.fpn import FPN
@@ -204,7 +206,9 @@ def without_ignored(assigned: Assignment, grid: SiteGrid, targets: Targets) -> A
     """The assignment without task loss at sites whose centre lies in an ignored object, unless they are positive."""
     if targets.ignored_BI4 is None:
         return assigned
-    centre_A12, ignored_B1I4 = grid.centre_A2[:, None], targets.ignored_BI4[:, None]
-    inside_BAI2 = (centre_A12 > ignored_B1I4[..., :2]) & (centre_A12 < ignored_B1I4[..., 2:])
-    ignored_BA = inside_BAI2.all(-1).any(-1) & ~assigned.positive_BA
-    return replace(assigned, task_weight_BA=assigned.task_weight * ~ignored_BA)
+    images, boxes = targets.ignored_BI4.shape[:2]
+    ignored_BA = torch.zeros_like(assigned.positive_BA)
+    for rows in box_blocks(images, boxes, len(grid), ignored_BA.device):
+        inside_BgA4 = B.to_distances(grid.centre_A2, targets.ignored_BI4[:, rows, None])
+        ignored_BA |= (inside_BgA4.amin(-1) > 0).any(1)
+    return replace(assigned, task_weight_BA=assigned.task_weight * ~(ignored_BA & ~assigned.positive_BA))

@@ -12,9 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import bcd
 from bcd import boxes as B
+from bcd.assign import common
+from bcd.cost import StorageCounter
 from bcd.data.digits import open_digits
 from bcd.models.build import DETECTORS
-from bcd.models.detector import Detector
+from bcd.models.detector import Detector, without_ignored
 from bcd.models.files import load_detector, save_detector
 from bcd.models.postprocess import PostprocessOptions, postprocess
 from bcd.models.sites import site_grid
@@ -218,6 +220,25 @@ def test_images_without_labels_take_no_part_in_the_task_loss(name: str):
     assert not assigned.positive_BA[1].any()
     assert assigned.site_weight_BA[1].max() == 0.5
     torch.testing.assert_close(assigned.distill_divisor, 2 * assigned.positives)
+
+
+def test_many_ignored_objects_take_memory_that_is_linear_in_sites(monkeypatch: pytest.MonkeyPatch):
+    model, targets = build("retinanet"), batch(NORMAL)
+    out = model(images())
+    assigned = model.assign(out, targets)
+    monkeypatch.setattr(common, "CPU_PAIRS", 50 * len(out.grid))
+    corner = torch.rand(2, 1000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([90.0, 60.0])
+    crowd = torch.cat([corner, corner + 3], -1)
+    peaks = {}
+    for count in (100, 1000):
+        with StorageCounter() as counter:
+            found = without_ignored(assigned, out.grid, replace(targets, ignored_BI4=crowd[:, :count]))
+        peaks[count] = counter.peak
+    assert peaks[1000] < 1.5 * peaks[100]
+    centre_A12, crowd_B1I4 = out.grid.centre_A2[:, None], crowd[:, None]
+    inside_BA = ((centre_A12 > crowd_B1I4[..., :2]) & (centre_A12 < crowd_B1I4[..., 2:])).all(-1).any(-1)
+    assert inside_BA.any()
+    assert torch.equal(found.task_weight == 0, (assigned.task_weight == 0) | (inside_BA & ~assigned.positive_BA))
 
 
 @ALL
