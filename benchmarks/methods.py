@@ -35,7 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
             "type": "voc", "classes": ["RBC", "WBC", "Platelets"], "on_invalid": "skip", "image_size": [192, 256],
             "augment": {"flip": 0.5, "color": 0.2},
         },
-        "student": {**GFL, "width": 8, "fpn_channels": 24, "strides": [8, 16, 32]},
+        "student": {**GFL, "width": 8, "fpn_channels": 24, "strides": [8, 16], "prior_scale": 4},
         "teacher": {"width": 16, "fpn_channels": 48},
         "schedule": {**ADAMW, "steps": 300, "batch_size": 8, "warmup_steps": 50},
     },
