@@ -216,7 +216,8 @@ def main() -> None:
         result = _take_part(start, pipe)
         pipe.send(("done", result if start.rank == 0 else None))
     except BaseException as error:
-        pipe.send(("error", _portable(error)))
+        with contextlib.suppress(OSError):  # nobody is left to be told
+            pipe.send(("error", _portable(error)))
     # The caller ends all processes at once: one that left early would make the others fail in its place.
     with contextlib.suppress(EOFError, OSError):
         pipe.recv()

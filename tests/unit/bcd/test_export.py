@@ -50,7 +50,11 @@ def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
     ]
 
 
-@pytest.fixture(scope="module", params=[(name, nms) for name in DETECTORS for nms in (False, True)], ids=str)
+# Each costs seconds. A graph up to detections holds the raw one; of these, one has a centerness and one has not.
+GRAPHS = [(name, True) for name in DETECTORS] + [("gfl", False), ("atss", False)]
+
+
+@pytest.fixture(scope="module", params=GRAPHS, ids=str)
 def program(request: pytest.FixtureRequest) -> Program:
     name, nms = request.param
     made = export_program(make(name), nms=OPTIONS if nms else None, size=None, example=(64, 96))
@@ -146,6 +150,7 @@ def test_an_eight_bit_model_runs_and_its_change_of_ap_is_told(student, cache, tm
     assert sorted(file.name for file in tmp_path.iterdir()) == ["student.nms.int8.onnx", "student.nms.int8.onnx.json"]
     assert set(values["latency"]["runs"]) == {"torch", "onnxruntime", "int8"}
     assert values["accuracy"]["images"] == 4
+    assert "; sizes: float32 (batch, 2)" in values["input"]
     assert "AP_change" in values["accuracy"]["int8"]
     assert values["parity"]["passed"]
     assert values["parity"]["images"] > 6  # noise and real images
