@@ -173,7 +173,7 @@ def check_positives(student: Detector, batches: Sequence[Batch]) -> Finding:
     }
     if not boxes:
         return Finding("student.positives", "warn", f"{images} training images hold no box", "", values)
-    levels = ", ".join(f"stride {stride}: {count}" for stride, count in zip(strides, counts, strict=True))
+    levels = ", ".join(f"stride {stride}: {count:,}" for stride, count in zip(strides, counts, strict=True))
     shown = f"positive sites on {images} images: {levels}"
     if lost > MOST_LOST_BOXES * boxes:
         side = float(np.median(sides))

@@ -135,7 +135,7 @@ def _load(path: Path, student: Detector, device: torch.device, renamed: Mapping[
     except DetectorFileError as error:
         return Finding("teacher.file", "fail", str(error), "give a detector written by bcd (`bcd teacher import`)")
     except (TeacherError, MatchError) as error:
-        return Finding("classes", "fail", str(error), "give teacher.classes, or a teacher for these classes")
+        return Finding("classes", "fail", str(error), "or take a teacher for these classes")
 
 
 def _diagnose_teacher(

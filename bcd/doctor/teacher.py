@@ -257,6 +257,9 @@ def check_normalisation(model: Detector, judged: dict[str, Judged], pixels: tupl
         return Finding(
             "teacher.normalisation", "warn", found, "compare mean and std with the teacher's training", values
         )
+    if own is not None and own.objects >= FEWEST_OBJECTS and max(own.ap50 or 0.0, highest) < 1:
+        found = "it finds next to nothing with any normalisation, so none can be told right"
+        return Finding("teacher.normalisation", "info", found, "", values)
     tried = f"; none of {len(judged) - 1} others does better" if len(judged) > 1 else ""
     return Finding("teacher.normalisation", "ok", (name or "its own mean and std") + tried, "", values)
 
@@ -310,6 +313,8 @@ def check_memorised(train: Judged, val: Judged) -> Finding:
     values = {"train_AP": train.ap, "val_AP": val.ap, "train_images": train.images}
     if train.ap is None or val.ap is None or min(train.objects, val.objects) < FEWEST_OBJECTS:
         return Finding("teacher.memorised", "info", "too few labelled objects to tell", "", values)
+    if max(train.ap, val.ap) < 1:
+        return Finding("teacher.memorised", "info", "it finds next to nothing on training images either", "", values)
     shown = f"AP {train.ap:.1f} on training images, {val.ap:.1f} on validation images"
     if train.ap - val.ap >= 20 and train.ap >= 1.4 * val.ap:
         advice = (

@@ -213,7 +213,8 @@ def _metadata(source: Path, model: Detector, program: Program, nms: PostprocessO
         "detector": model.info.arguments.get("detector", "?"),
         "backbone": model.info.arguments.get("backbone", "?"),
         "class_names": list(model.info.class_names),
-        "input": "images: float32 RGB 0..255 (batch, 3, height, width), padded on the right and below",
+        "input": "images: float32 RGB 0..255 (batch, 3, height, width), padded on the right and below"
+        + ("; sizes: float32 (batch, 2), height and width before padding" if "sizes" in program.inputs else ""),
         "padding": list(PADDING),
         "normalisation": {"in_graph": True, "mean": list(model.info.mean), "std": list(model.info.std)},
         "strides": list(model.strides),

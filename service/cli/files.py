@@ -37,10 +37,23 @@ def read_spec(
     return parse_spec(values)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which `on` and `off` are words, as in YAML 1.2: keys such as `teacher.preflight` take them."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in found if not (first in "oO" and tag.endswith(":bool"))]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def _load(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)
+
+
 def read_values(path: Path) -> dict[str, Any]:
     """The plain values of a YAML or JSON file. Raises `SpecError` unless it holds a mapping."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpecError([("", f"no such spec file: {path}")]) from None
     except OSError as error:
@@ -65,7 +78,7 @@ def apply_change(values: dict[str, Any], change: str) -> None:
     if not equals or not all(keys):
         raise SpecError([("", f"--set {change!r} is not KEY.PATH=VALUE, such as schedule.steps=300")])
     try:
-        value = yaml.safe_load(text)
+        value = _load(text)
     except yaml.YAMLError:
         raise SpecError([("", f"--set {change!r}: the value is not valid YAML; quote it")]) from None
     here: Any = values

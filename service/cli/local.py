@@ -43,6 +43,9 @@ def validate(
     teacher = teacher_arguments(spec.teacher.path) if spec.teacher is not None and spec.teacher.path else None
     if teacher is not None:
         check_pair(spec, teacher)
+    elif spec.teacher is not None:
+        where = spec.teacher.path or f"job {spec.teacher.job}"
+        remark(f"teacher not read ({where}): whether it fits the student is decided when the job runs", "yellow")
     methods = ", ".join(method.type for method in spec.methods) or "no distillation"
     steps = spec.planned_steps()
     length = f"{spec.schedule.epochs:g} epochs" if steps is None else f"{steps} steps"

@@ -325,6 +325,14 @@ def test_two_rare_classes_taken_for_each_other_are_a_warning():
     assert finding.values["looks_like"] == {"a": "b", "b": "a"}
 
 
+def test_a_teacher_that_finds_nothing_gets_no_ok_for_normalisation_and_memory():
+    model = bcd.build_detector("gfl", backbone="tiny", num_classes=2, fpn_channels=16, stacked_convs=1)
+    finding = check_normalisation(model, {"": judged(0), "another": judged(0)}, (0.1, 1.0))
+    assert (finding.verdict, "any normalisation" in finding.found) == ("info", True)
+    assert check_normalisation(model, {"": judged(30), "another": judged(0)}, (0.1, 1.0)).verdict == "ok"
+    assert check_memorised(judged(0), judged(0)).verdict == "info"
+
+
 def test_a_memorised_teacher_is_a_warning():
     assert check_memorised(judged(86), judged(47)).verdict == "warn"  # EVIDENCE: such a teacher taught little
     assert check_memorised(judged(70), judged(61)).verdict == "ok"

@@ -82,6 +82,14 @@ def test_another_teacher_file_keeps_the_settings_of_the_files_teacher(tmp_path):
     assert (spec.teacher.classes, spec.teacher.preflight) == ({"a": "b"}, "warn")
 
 
+def test_on_and_off_are_words_in_files_and_changes(tmp_path):
+    text = (RECIPES / "demo-bckd.yaml").read_text() + "\nteacher: {path: t.safetensors, cache: off}\n"
+    (tmp_path / "s.yaml").write_text(text)
+    spec = read_spec(tmp_path / "s.yaml", ["teacher.preflight=off", "student.norm_eval=false"])
+    assert spec.teacher is not None
+    assert (spec.teacher.cache, spec.teacher.preflight, spec.student.norm_eval) == ("off", "off", False)
+
+
 def test_a_folder_in_place_of_a_spec_file_is_told(tmp_path):
     with pytest.raises(SpecError, match=r"cannot read .*: Is a directory$"):
         read_spec(tmp_path)
