@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,18 @@ from bcd.data.records import Dataset
 from bcd.types import Detections
 
 FORMAT = "bcd-predictions-1"
+# A header may claim any size, an encryption or an unknown compression; memory is asked for before a value is read.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class PredictionsError(ValueError):
@@ -126,7 +139,7 @@ def load_predictions(path: str | Path) -> Predictions:
             raise PredictionsError(f"{path} has the form {about['format']!r}; this version reads {FORMAT!r}")
         names = tuple(str(name) for name in about["class_names"])
         data_hash, protocol, detector = str(about["data_hash"]), str(about["protocol"]), str(about["detector"])
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
+    except _DAMAGE as error:
         if isinstance(error, PredictionsError):
             raise
         raise PredictionsError(f"{path} is damaged or no file of predictions: {error}") from None

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,37 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(PredictionsError, match=fault):
             load_predictions(changed(**more))
+
+
+def test_a_flipped_byte_is_refused_or_changes_nothing(tmp_path: Path) -> None:
+    data, found = case()
+    path = save_predictions(tmp_path / "p.npz", data, found)
+    good, content = load_predictions(path).of(data), path.read_bytes()
+    refused = 0
+    for place in range(0, len(content), 37):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            again = load_predictions(path).of(data)
+        except PredictionsError:
+            refused += 1
+            continue
+        for one, other in zip(good, again, strict=True):
+            assert torch.equal(one.boxes_N4, other.boxes_N4)
+    assert refused > 40
+
+
+def test_a_header_that_claims_more_than_there_is_memory_is_refused(tmp_path: Path) -> None:
+    data, found = case()
+    path = save_predictions(tmp_path / "p.npz", data, found)
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**15, 4)})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in {**parts, "box.npy": header.getvalue()}.items():
+            file.writestr(name, content)
+    with pytest.raises(PredictionsError, match="damaged"):
+        load_predictions(path)
 
 
 def test_predictions_of_the_accelerator_or_in_half_precision_are_stored_as_plain_floats(tmp_path: Path) -> None:
