@@ -16,7 +16,7 @@ import torch
 from bcd.data import DataError, Splits, open_data, prefetch, train_batch
 from bcd.doctor import preflight
 from bcd.engine.batches import Split, WholeBatch, step_parts
-from bcd.engine.errors import JobError
+from bcd.engine.errors import Cancelled, JobError
 from bcd.engine.evaluate import PREDICTIONS_FILE, REPORT_FILE, evaluate_detector, final_report, protocol_hash
 from bcd.engine.parts import check_compiler, device_of, fixes_random_weights, student_of, teacher_of
 from bcd.engine.processes import Processes
@@ -137,6 +137,10 @@ def run_here(
             positions=positions,
         )
 
+    def stop_early() -> None:
+        if processes.first and should_stop():
+            raise Cancelled(f"stopped before step {trainer.step + 1}, while the teacher's outputs were made")
+
     dead = DeadTerms(tuple(method.type for method in spec.methods))
 
     def on_metrics(step: int, values: dict[str, float]) -> None:
@@ -150,7 +154,7 @@ def run_here(
         kept = None if teacher is None else plan_cache(spec, splits.training, methods, teacher, plan.steps)
         if teacher is not None and kept is not None:
             sink.log(f"running the teacher once over {kept.describe()}")
-            task.teacher = cache_outputs(teacher, splits.training, spec, kept, device, trainer.autocast)
+            task.teacher = cache_outputs(teacher, splits.training, spec, kept, device, trainer.autocast, stop_early)
             sink.log(f"its outputs are kept in memory: {task.teacher.bytes / 1e6:.0f} MB")
         parts = step_parts(
             make,

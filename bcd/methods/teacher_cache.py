@@ -214,12 +214,15 @@ def cache_outputs(
     plan: CachePlan,
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[Any]],
+    look_up: Callable[[], None] = lambda: None,
 ) -> CachedTeacher:
-    """Run the teacher once over all images of the data set, in every form."""
+    """Run the teacher once over all images of the data set, in every form. `look_up` is called before each batch and
+    may raise, to end it early."""
     collected: dict[Shape, list[_Group]] = {}
     rows: dict[View, tuple[int, int]] = {}
     used: dict[Shape, int] = {}
     for batch in eval_batches(dataset, spec.data, batch_size=_BATCH):
+        look_up()
         ids = [dataset.records[i].id for i in batch.indices]
         shape = (batch.images_B3HW.shape[2], batch.images_B3HW.shape[3])
         for mirrored in plan.forms:

@@ -221,6 +221,17 @@ def test_a_run_says_that_it_keeps_outputs_and_learns_the_same_as_with_the_live_t
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
 
 
+def test_a_run_can_be_stopped_while_outputs_are_made(tmp_path, cache, teacher_path):
+    sink = MemorySink()
+    with pytest.raises(Cancelled, match="outputs"):
+        run_job(
+            distilled(), workdir=tmp_path, sink=sink, teacher_path=teacher_path, data_cache=cache,
+            should_stop=lambda: True,
+        )  # fmt: skip
+    assert not sink.values
+    assert not sink.checkpoints
+
+
 @pytest.mark.parametrize("sites", [None, 20])
 def test_a_resumed_run_with_kept_outputs_ends_with_the_same_bits(tmp_path, cache, teacher_path, sites):
     def go(folder: str, **more):
