@@ -228,7 +228,7 @@ def _costs(subjects: list[Subject], spec: JobSpec, dataset: Dataset) -> dict[str
         return {}
     record = dataset.records[0]
     size = padded_size(record.height, record.width, spec.data)
-    remark(f"measuring cost at {size[1]}x{size[0]} pixels")
+    remark(f"measuring cost at {size[0]}x{size[1]} (height x width)")
     options = options_of(spec.evaluation)
     found = measure_costs(models, size, device=subjects[0].device, options=options)
     return {one.name: one.as_dict() for one in found}

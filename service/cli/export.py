@@ -103,9 +103,9 @@ def shown(values: dict[str, Any]) -> list[RenderableType]:
         judged = accuracy.get(name, {})
         made.add_row(
             name,
-            f"{one['median_ms']:.2f}",
-            f"{one['low_ms']:.2f} to {one['high_ms']:.2f}",
-            f"{one['times_faster_than_torch']:.2f} x as fast",
+            f"{one['median_ms']:.3g}",
+            f"{one['low_ms']:.3g} to {one['high_ms']:.3g}",
+            f"{one['times_faster_than_torch']:.2g} x as fast",
             ap(judged.get("AP")),
             NOTHING if judged.get("AP_change") is None else signed(judged["AP_change"]),
         )

@@ -66,7 +66,7 @@ def class_table(reports: Sequence[Report]) -> Table:
         shown = [row for row in with_objects if id(row) in chosen]
         title = f"the {MOST_CLASSES} classes with the {'lowest AP' if one else 'largest difference'}"
     names = tuple(SIZES.values()) if one else tuple(report["name"] for report in reports)
-    made = table("class", "objects", *names, right=("objects", *names), title=title)
+    made = table("AP by class", "objects", *names, right=("objects", *names), title=title)
     for row in shown:
         values = [row[0][key] for key in SIZES] if one else [cell["AP"] for cell in row]
         made.add_row(Text(row[0]["class"]), f"{row[0]['objects']:,}", *map(ap, values))
@@ -113,7 +113,7 @@ def cost_table(reports: Sequence[Report]) -> Table:
     for label, cell in rows.items():
         made.add_row(label, *(cell(report["cost"]) if report["cost"] else NOTHING for report in reports))
     known = next(report["cost"] for report in reports if report["cost"])
-    made.caption = f"one image of {known['size'][1]}x{known['size'][0]} pixels, {known['device']}"
+    made.caption = f"one image of {known['size'][0]}x{known['size'][1]} (height x width), {known['device']}"
     made.caption_justify = "left"
     return made
 

@@ -63,7 +63,7 @@ def inspect(
     variant: VariantOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Say what is in a file and which detector fits. No code in the file is run."""
+    """Say what is in a file and which detector fits. No code in the file is run. Exit code 1: it cannot be used."""
     overrides = _overrides(detector, classes, style, bgr, mean, std, variant)
     from bcd.models.adapters import AdapterError
     from bcd.models.adapters.inspect import inspect_file
@@ -77,6 +77,8 @@ def inspect(
     else:
         out().print(table(found))
         say(verdict(found))
+    if found.problem is not None:
+        raise typer.Exit(1)
 
 
 @app.command("import")

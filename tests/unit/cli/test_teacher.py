@@ -120,7 +120,7 @@ def test_a_malicious_file_is_refused_and_told(run, tmp_path: Path):
     path = tmp_path / "evil.pth"
     torch.save({"state_dict": {}, "meta": Evil()}, path)
     code, shown, _ = run("teacher", "inspect", path)
-    assert code == 0
+    assert code == 1
     assert "cannot be used: reading it would call posix.mkdir" in shown
     code, _, err = run("teacher", "import", path, "-o", tmp_path / "t.safetensors")
     assert code == 2
