@@ -70,7 +70,7 @@ def training_step(row: Row, options: argparse.Namespace, device: torch.device) -
         ).methods[0]  # fmt: skip
         methods = [build_method(spec, student, teacher).to(device)]
     task = DetectionTask(student, Teacher(teacher, student, device) if methods else None, methods)
-    optimizer = build_optimizer([student, *methods], SgdSpec(type="sgd", lr=1e-4))
+    optimizer = build_optimizer([("", model) for model in (student, *methods)], SgdSpec(type="sgd", lr=1e-4))
     images, targets = scene(options.batch, *options.size, device)
 
     def step() -> None:

@@ -49,7 +49,7 @@ def train_steps(device: torch.device, repeats: int, *, bf16: bool) -> None:
     truth = targets(2, 256, 320, device)
     for name, teacher in (("plain", None), ("R18 <- R18", "resnet18"), ("R18 <- R101", "resnet101")):
         student = published("resnet18").to(device).train()
-        optimizer = build_optimizer([student], SgdSpec(type="sgd"))
+        optimizer = build_optimizer([("", student)], SgdSpec(type="sgd"))
         task = DetectionTask(
             student,
             Teacher(published(teacher), student, device) if teacher else None,
