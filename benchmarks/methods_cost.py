@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -95,13 +94,19 @@ def peak_bytes(row: Row, options: argparse.Namespace) -> int:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _highest_rss()
     step = training_step(row, options, device)
     for _ in range(2):
         step()
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    return _highest_rss() - before
+
+
+def _highest_rss() -> int:
+    """Peak resident bytes of this process. Not getrusage's: that one starts at the size of the parent (Linux)."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
 
 
 def main() -> None:
@@ -124,6 +129,7 @@ def main() -> None:
             if turn > 0:  # the first turn warms up
                 seconds[row].append(time.perf_counter() - start)
     del steps
+    print("steps timed; measuring memory", flush=True)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         memory = {row: pool.apply(peak_bytes, (row, options)) for row in ROWS}
     print(
