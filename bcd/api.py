@@ -33,11 +33,11 @@ def run_job(
         teacher_path: file of the teacher; overrides `spec.teacher.path`, needed when the spec names a job.
         data_cache: folder in which generated and decoded data may be kept.
         resume_from: checkpoints, newest first; the first usable one is continued.
-        should_stop: asked after every step.
+        should_stop: asked after every step, and while the teacher's outputs are made.
 
     Raises:
         JobError: the job cannot be done as specified; the message says what to change.
-        Cancelled: should_stop said so; a checkpoint was written.
+        Cancelled: should_stop said so; a checkpoint was written if training had begun.
     """
     run = run_here if spec.resources.world == 1 else run_together
     return run(
