@@ -48,7 +48,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.latency
 
 lock:
-	$(BIN)/uv pip compile pyproject.toml --extra service --extra export --extra timm --group dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra service --extra export --extra timm --extra s3 --extra otel --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.lock -q
 
 clean:
