@@ -86,7 +86,7 @@ class RecordAck(BaseModel):
     """Answer to a batch: everything up to `acked` is stored for good."""
 
     acked: int
-    cancel: bool = False
+    cancel: bool = Field(False, description="Write a checkpoint and stop: the job is cancelled or paused.")
     lease_seconds: float
 
 

@@ -22,7 +22,9 @@ import service.compare.endpoints
 import service.events.endpoints
 import service.jobs.endpoints
 from service import errors, migrations, openapi
-from service.auth import HostAllowList, ensure_secrets, require_attempt, require_owner
+from service.access.first import ensure_first
+from service.access.principal import principal
+from service.auth import HostAllowList, ensure_secrets, require_attempt
 from service.db import Database
 from service.settings import Settings
 
@@ -45,14 +47,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.closing = lambda: False  # event streams ask this; `main` connects it to the server
     errors.install(app)
 
-    owner, attempt = [Depends(require_owner)], [Depends(require_attempt)]
+    user, attempt = [Depends(principal)], [Depends(require_attempt)]
     for router in (
         service.jobs.endpoints.router,
         service.artifacts.endpoints.router,
         service.events.endpoints.router,
         service.compare.endpoints.router,
     ):
-        app.include_router(router, prefix="/api/v1", dependencies=owner)
+        app.include_router(router, prefix="/api/v1", dependencies=user)
     app.include_router(service.attempts.endpoints.router, prefix="/api/v1", dependencies=attempt)
 
     @app.get("/healthz", tags=["service"], summary="Is the process up?")
@@ -77,6 +79,11 @@ def prepare(settings: Settings) -> None:
     for folder in (settings.storage, settings.logs):
         folder.mkdir(parents=True, exist_ok=True)
     migrations.upgrade(settings.database_url)
+    db = Database(settings.database_url)
+    try:
+        ensure_first(db, settings)
+    finally:
+        db.close()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
-"""Who may call: the owner of the installation (one token) and each running attempt (a token of its own).
+"""Secrets of the installation and the tokens of running attempts; users' tokens are in `service.access`.
 
-Both are bearer tokens. Attempt tokens are derived (HMAC) from a key file, so the database holds no secret and a
+Attempt tokens are derived (HMAC) from a key file, so the database holds no secret and a
 repeated launch passes the same token.
 """
 
@@ -24,7 +24,7 @@ from service.errors import Problem, problem_response
 from service.models import Attempt
 from service.settings import Settings
 
-_bearer = HTTPBearer(auto_error=False, description="The owner's token, or an attempt's own token on its two routes.")
+_bearer = HTTPBearer(auto_error=False, description="An attempt's own token.")
 _Given = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
@@ -42,7 +42,7 @@ def ensure_secrets(settings: Settings) -> None:
 
 
 def owner_token(settings: Settings) -> str:
-    """The API token of the installation's owner. Raises FileNotFoundError before `ensure_secrets`."""
+    """The first API token, of the user `admin`. Raises FileNotFoundError before `ensure_secrets`."""
     return settings.token_file.read_text(encoding="ascii").strip()
 
 
@@ -50,13 +50,6 @@ def attempt_token(settings: Settings, attempt_id: str, epoch: int) -> str:
     """The token with which one attempt calls its two routes (hex)."""
     key = settings.secret_file.read_text(encoding="ascii").strip().encode()
     return hmac.new(key, f"{attempt_id}:{epoch}".encode(), hashlib.sha256).hexdigest()
-
-
-def require_owner(request: Request, given: _Given) -> None:
-    """Dependency: the caller holds the owner's token, else 401."""
-    if not _equal(given, owner_token(request.app.state.settings)):
-        raise _unauthorized("the API token is missing or wrong; send `Authorization: Bearer <token>` with the token "
-                            "in the file run/api-token of the installation's home folder")  # fmt: skip
 
 
 def require_attempt(request: Request, attempt_id: str, given: _Given) -> None:

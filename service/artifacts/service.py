@@ -11,8 +11,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import storage
+from service.access.principal import Principal
 from service.errors import Problem
-from service.models import Artifact
+from service.models import Artifact, Job
 from service.settings import Settings
 
 log = logging.getLogger("bcd.api")
@@ -24,10 +25,11 @@ def list_of_job(session: Session, job_id: str) -> Sequence[Artifact]:
     return session.scalars(query.order_by(Artifact.step, Artifact.type, Artifact.name)).all()
 
 
-def existing(session: Session, artifact_id: str) -> Artifact:
-    """The artifact. Raises `Problem` 404."""
+def existing(session: Session, me: Principal, artifact_id: str) -> Artifact:
+    """The artifact. Raises `Problem` 404, also where the caller may not look at its project."""
     row = session.get(Artifact, artifact_id)
-    if row is None:
+    job = session.get(Job, row.job_id) if row is not None else None
+    if row is None or job is None or me.role_in(job.project_id) is None:
         raise Problem(404, f"there is no artifact {artifact_id!r}; a job keeps only its newest checkpoints")
     return row
 

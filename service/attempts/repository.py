@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
-from service.models import Artifact, Attempt, Evaluation, Job, LogLine, Metric
+from service.models import Artifact, Attempt, Evaluation, Job, LogLine
 
 
 def lock(session: Session, attempt_id: str) -> tuple[Attempt, Job] | None:
@@ -20,20 +19,6 @@ def lock(session: Session, attempt_id: str) -> tuple[Attempt, Job] | None:
     job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
     attempt = session.get(Attempt, attempt_id, with_for_update=True, populate_existing=True)
     return None if job is None or attempt is None else (attempt, job)
-
-
-def upsert_metrics(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Write scalars; a row of the same (job, key, step) is overwritten. Rows must differ in that key."""
-    if not rows:
-        return
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(Metric)
-    new = statement.excluded
-    statement = statement.on_conflict_do_update(
-        index_elements=["job_id", "key", "step"],
-        set_={"value": new.value, "time": new.time, "attempt_id": new.attempt_id},
-    )
-    session.connection().execute(statement, rows)
 
 
 def insert_logs(session: Session, rows: Sequence[dict[str, Any]]) -> None:
@@ -65,17 +50,26 @@ def evaluation(session: Session, job_id: str, name: str) -> Evaluation | None:
     return session.scalar(select(Evaluation).where(Evaluation.job_id == job_id, Evaluation.name == name))
 
 
-def fruitless_attempts(session: Session, job_id: str) -> int:
-    """Attempts, counted back from the newest, since one last stored a checkpoint.
+def failures_of_the_job(session: Session, job_id: str) -> int:
+    """Attempts that ended by the job's own fault."""
+    query = select(func.count()).where(Attempt.job_id == job_id, Attempt.cause_type == "job")
+    return session.scalar(query) or 0
 
-    Only these count against `max_attempts`: a job that moves forward may be interrupted as often as it likes.
+
+def fruitless_attempts(session: Session, job_id: str) -> int:
+    """Attempts that the infrastructure ended, counted back from the newest, since one last stored a checkpoint.
+
+    Only these count against `max_attempts`: a job that moves forward may be interrupted as often as it likes, and
+    attempts that were paused, or failed by the job's own fault, are no sign of a bad machine.
     """
     fruitful = set(
         session.scalars(select(Artifact.attempt_id).where(Artifact.job_id == job_id, Artifact.type == "checkpoint"))
     )
     count = 0
     for attempt_id in session.scalars(
-        select(Attempt.id).where(Attempt.job_id == job_id).order_by(Attempt.number.desc())
+        select(Attempt.id)
+        .where(Attempt.job_id == job_id, Attempt.cause_type == "infrastructure")
+        .order_by(Attempt.number.desc())
     ):
         if attempt_id in fruitful:
             break

@@ -27,10 +27,11 @@ from bcd.records import (
 )
 from service import storage
 from service.attempts import repository
-from service.attempts.outcome import finish
+from service.attempts.outcome import asked_of, finish
 from service.errors import SEQUENCE_GAP, STALE_ATTEMPT, Problem
 from service.jobs.states import move, write_event
 from service.models import Artifact, Attempt, Evaluation, Job, JobState, new_id
+from service.results import metrics
 from service.settings import Settings
 
 KEPT_CHECKPOINTS = 3  # the newest may turn out unreadable; two more to fall back to
@@ -81,19 +82,17 @@ def apply_records(session: Session, settings: Settings, attempt_id: str, batch: 
         _start(session, attempt, job, now)
     _store_metrics(session, attempt, job, [r for r in new if isinstance(r, MetricRecord)])
     _store_logs(session, attempt, [r for r in new if isinstance(r, LogRecord)])
-    _store_artifacts(session, settings, attempt, [r for r in new if isinstance(r, ArtifactRecord)], now)
+    _store_artifacts(session, settings, attempt, job, [r for r in new if isinstance(r, ArtifactRecord)], now)
     for record in new:
         if isinstance(record, EvaluationRecord):
-            _store_evaluation(session, attempt, record, now)
+            _store_evaluation(session, attempt, job, record, now)
     if new:
         attempt.acked_seq = new[-1].seq
         if isinstance(new[-1], StateRecord) and new[-1].state != "running":
             _end(session, settings, attempt, job, new[-1], now)
     attempt.lease_until = now + settings.lease_seconds
     session.flush()
-    return RecordAck(
-        acked=attempt.acked_seq, cancel=job.state == JobState.CANCELLING, lease_seconds=settings.lease_seconds
-    )
+    return RecordAck(acked=attempt.acked_seq, cancel=asked_of(job) is not None, lease_seconds=settings.lease_seconds)
 
 
 # ------------------------------------------------------------------------------------------- what is accepted
@@ -115,7 +114,7 @@ def _refuse_stale(attempt: Attempt, job: Job, epoch: int) -> None:
 
 def _is_replay_of_the_end(attempt: Attempt, job: Job, batch: RecordBatch) -> bool:
     """The worker's last batch once more, because our answer was lost: that is no fault."""
-    ended_by_worker = attempt.state in ("succeeded", "failed", "cancelled")
+    ended_by_worker = attempt.state in ("succeeded", "failed", "cancelled", "paused")
     current = batch.epoch == attempt.epoch == job.epoch
     return ended_by_worker and current and bool(batch.records) and batch.records[-1].seq <= attempt.acked_seq
 
@@ -150,25 +149,18 @@ def _refuse_unfit(record: Record) -> None:
 def _store_metrics(session: Session, attempt: Attempt, job: Job, records: Sequence[MetricRecord]) -> None:
     if not records:
         return
-    rows = {
-        (key, record.step): {
-            "job_id": job.id,
-            "key": key,
-            "step": record.step,
-            "value": value,
-            "time": record.time,
-            "attempt_id": attempt.id,
-        }
+    values = {
+        (key, record.step): metrics.Value(value, record.time)
         for record in records
         for key, value in record.values.items()
     }
-    repository.upsert_metrics(session, list(rows.values()))
+    metrics.store(session, job.id, attempt.number, values)
     last = records[-1]
     job.step = last.step
     for record in records:
         job.total_steps = int(record.values.get(TOTAL_STEPS, job.total_steps))
     shown = dict(list(last.values.items())[:_EVENT_VALUES])
-    write_event(session, "job.metrics", job.id, actor="worker", data={"step": last.step, "values": shown})
+    write_event(session, "job.metrics", job, actor="worker", data={"step": last.step, "values": shown})
 
 
 def _store_logs(session: Session, attempt: Attempt, records: Sequence[LogRecord]) -> None:
@@ -189,7 +181,7 @@ def _store_logs(session: Session, attempt: Attempt, records: Sequence[LogRecord]
 
 
 def _store_artifacts(
-    session: Session, settings: Settings, attempt: Attempt, records: Sequence[ArtifactRecord], now: float
+    session: Session, settings: Settings, attempt: Attempt, job: Job, records: Sequence[ArtifactRecord], now: float
 ) -> None:
     dropped: set[str] = set()
     for record in records:
@@ -202,7 +194,7 @@ def _store_artifacts(
         row.attempt_id, row.step, row.created_at = attempt.id, record.step, now
         row.sha256, row.size, row.key = record.sha256, record.size, record.key
         data = {"id": row.id, **record.model_dump(include={"type", "name", "step", "sha256", "size"})}
-        write_event(session, "job.artifact", attempt.job_id, actor="worker", data=data)
+        write_event(session, "job.artifact", job, actor="worker", data=data)
     if any(record.type == "checkpoint" for record in records):
         session.flush()
         old = repository.artifacts(session, attempt.job_id, "checkpoint")[KEPT_CHECKPOINTS:]
@@ -227,7 +219,7 @@ def _remove_after_commit(session: Session, settings: Settings, keys: set[str]) -
         storage.remove(settings, unused)
 
 
-def _store_evaluation(session: Session, attempt: Attempt, record: EvaluationRecord, now: float) -> None:
+def _store_evaluation(session: Session, attempt: Attempt, job: Job, record: EvaluationRecord, now: float) -> None:
     row = repository.evaluation(session, attempt.job_id, record.name)
     if row is None:
         row = Evaluation(id=new_id("eval"), job_id=attempt.job_id, name=record.name)
@@ -236,7 +228,7 @@ def _store_evaluation(session: Session, attempt: Attempt, record: EvaluationReco
     row.protocol, row.results = record.protocol, record.results
     scalars = {key: value for key, value in record.results.items() if value is None or isinstance(value, int | float)}
     data = {"name": record.name, "step": record.step, "protocol": record.protocol, "results": scalars}
-    write_event(session, "job.evaluation", attempt.job_id, actor="worker", data=data)
+    write_event(session, "job.evaluation", job, actor="worker", data=data)
 
 
 def _start(session: Session, attempt: Attempt, job: Job, now: float) -> None:
@@ -247,8 +239,7 @@ def _start(session: Session, attempt: Attempt, job: Job, now: float) -> None:
 
 
 def _end(session: Session, settings: Settings, attempt: Attempt, job: Job, record: StateRecord, now: float) -> None:
-    attempt.state, attempt.ended_at = record.state, now
-    attempt.cause, attempt.traceback = record.cause, record.traceback
+    attempt.ended_at = now
     finish(session, settings, attempt, job, record)
 
 

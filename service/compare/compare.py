@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bcd.spec import DetectorSpec, JobSpec, parse_spec
+from bcd.spec import JobSpec, parse_spec
 from service.compare import stats
 from service.compare.schemas import ComparedJob, CompareOut, ComparisonOut, GroupOut, Role, SeedDifference
 from service.compare.sentences import sentence
+from service.jobs.describe import detector_name
 from service.models import Evaluation, Job, JobState
 
 _ROLES: tuple[Role, ...] = ("distilled", "baseline", "teacher", "other")
@@ -179,12 +180,7 @@ def _base(spec: JobSpec) -> str:
 def _label(role: Role, spec: JobSpec) -> str:
     methods = " + ".join(method.type for method in spec.methods)
     what = {"distilled": methods, "baseline": "baseline", "teacher": "teacher", "other": methods or "plain"}[role]
-    return f"{what} {_detector(spec.student)}"
-
-
-def _detector(detector: DetectorSpec) -> str:
-    width = f"-{detector.width}" if detector.backbone == "tiny" else ""
-    return f"{detector.detector}-{detector.backbone}{width}"
+    return f"{what} {detector_name(spec.student)}"
 
 
 def _make_labels_distinct(groups: Sequence[Group]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from sqlalchemy import select
 
+from service.access.principal import Me
 from service.compare.compare import build
 from service.compare.schemas import CompareOut
 from service.deps import Db
@@ -22,20 +23,22 @@ MAX_JOBS = 200
 
 @router.get("/compare", summary="Is the distilled student better than its baseline, and is it more than seed noise?")
 def compare_jobs(
-    db: Db, ids: Annotated[str, Query(max_length=50 * MAX_JOBS, description="Job ids, separated by commas.")]
+    db: Db, me: Me, ids: Annotated[str, Query(max_length=50 * MAX_JOBS, description="Job ids, separated by commas.")]
 ) -> CompareOut:
     wanted = list(dict.fromkeys(part.strip() for part in ids.split(",") if part.strip()))
     if not 1 <= len(wanted) <= MAX_JOBS:
         message = f"give 1 to {MAX_JOBS} job ids, separated by commas"
         raise Problem(422, f"ids: {message}", errors=[("?ids", message)])
     with db.read() as session:
-        jobs = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(wanted)))}
+        asked = select(Job).where(Job.id.in_(wanted), me.visible(Job.project_id))
+        jobs = {job.id: job for job in session.scalars(asked)}
         for job_id in wanted:
             if job_id not in jobs:
                 raise not_found(job_id)
         teacher_ids = {job.teacher_job_id for job in jobs.values() if job.teacher_job_id}
-        teachers = session.scalars(select(Job).where(Job.id.in_(teacher_ids)).order_by(Job.id)).all()
-        ids_with_result = [*wanted, *teacher_ids]
-        query = select(Evaluation).where(Evaluation.job_id.in_(ids_with_result), Evaluation.name == FINAL)
-        finals = {row.job_id: row for row in session.scalars(query)}
+        query = select(Job).where(Job.id.in_(teacher_ids), me.visible(Job.project_id))
+        teachers = session.scalars(query.order_by(Job.id)).all()
+        ids_with_result = [*wanted, *(job.id for job in teachers)]
+        found = select(Evaluation).where(Evaluation.job_id.in_(ids_with_result), Evaluation.name == FINAL)
+        finals = {row.job_id: row for row in session.scalars(found)}
     return build([jobs[job_id] for job_id in wanted], teachers, finals)

@@ -27,7 +27,7 @@ class Launch:
     attempt_id: str
     epoch: int
     actor: str
-    gpus: int
+    gpus: float
 
 
 class Backend(Protocol):
@@ -39,7 +39,7 @@ class Backend(Protocol):
     def warm(self, count: int) -> None:
         """Keep `count` idle workers ready, starting at most one at a time. Called again and again."""
 
-    def pick_actor(self, gpus: int) -> str:
+    def pick_actor(self, gpus: float) -> str:
         """The name for the next attempt's worker: that of an idle one, or a new one. Reserves nothing."""
 
     def launch(self, launch: Launch) -> None:

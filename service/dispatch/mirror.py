@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from service.db import Database
 from service.dispatch.mlflow_api import NOT_THERE, Mlflow, MlflowAway, MlflowRefused
-from service.models import TERMINAL, Artifact, Evaluation, Event, Job, JobState, Metric
+from service.models import TERMINAL, Artifact, Evaluation, Event, Job, JobState, Point, Series
 from service.models import Mirror as Row
 from service.settings import Settings
 
@@ -31,8 +31,9 @@ ROWS = 5000  # metric rows copied at a time
 PAUSE, LONG_PAUSE = 1.0, 10.0  # seconds between rounds; after a fault
 STATUS = {
     JobState.WAITING: "SCHEDULED", JobState.QUEUED: "SCHEDULED", JobState.STARTING: "RUNNING",
-    JobState.RUNNING: "RUNNING", JobState.CANCELLING: "RUNNING", JobState.SUCCEEDED: "FINISHED",
-    JobState.FAILED: "FAILED", JobState.CANCELLED: "KILLED",
+    JobState.RUNNING: "RUNNING", JobState.PAUSING: "RUNNING", JobState.PAUSED: "SCHEDULED",
+    JobState.CANCELLING: "RUNNING", JobState.SUCCEEDED: "FINISHED", JobState.FAILED: "FAILED",
+    JobState.CANCELLED: "KILLED",
 }  # fmt: skip
 
 
@@ -264,8 +265,12 @@ def _metrics(
     session: Session, job_id: str, through: int, settled: int
 ) -> tuple[list[tuple[str, int, float, float]], int, bool]:
     """Up to ROWS rows of whole steps in (through, settled]; the last step they cover; whether there are more."""
-    query = select(Metric.key, Metric.step, Metric.value, Metric.time).where(Metric.job_id == job_id)
-    news = query.where(Metric.step > through, Metric.step <= settled).order_by(Metric.step).limit(ROWS + 1)
+    query = (
+        select(Series.key, Point.step, Point.value, Point.time)
+        .join(Point, Point.series_id == Series.id)
+        .where(Series.job_id == job_id)
+    )
+    news = query.where(Point.step > through, Point.step <= settled).order_by(Point.step).limit(ROWS + 1)
     rows = [(key, step, value, when) for key, step, value, when in session.execute(news)]
     if len(rows) <= ROWS:
         return rows, rows[-1][1] if rows else through, False
@@ -273,6 +278,6 @@ def _metrics(
     whole = [row for row in rows if row[1] < last]
     if not whole:  # one step with more rows than that
         whole = [
-            (key, step, value, when) for key, step, value, when in session.execute(query.where(Metric.step == last))
+            (key, step, value, when) for key, step, value, when in session.execute(query.where(Point.step == last))
         ]
     return whole, whole[-1][1], True

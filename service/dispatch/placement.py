@@ -19,7 +19,7 @@ START_GRACE = 120.0  # seconds; a cold worker on a busy machine needs a good par
 
 
 def claim(
-    session: Session, settings: Settings, capacity: Capacity, pick_actor: Callable[[int], str], *, now: float
+    session: Session, settings: Settings, capacity: Capacity, pick_actor: Callable[[float], str], *, now: float
 ) -> Launch | None:
     """Give the first queued job that fits a new attempt: epoch, lease and worker name, in the caller's transaction.
 

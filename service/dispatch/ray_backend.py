@@ -104,7 +104,7 @@ class RayBackend:
         """How many idle workers have finished importing."""
         return sum(warming is None for warming in self._spares.values())
 
-    def pick_actor(self, gpus: int) -> str:
+    def pick_actor(self, gpus: float) -> str:
         # Ray hands out GPUs when an actor is made, so idle workers (made without) serve CPU attempts only.
         if gpus or not self._spares:
             return _new_name()
@@ -180,7 +180,7 @@ class RayBackend:
         if not self.listening():
             raise BackendAway(f"Ray does not answer on port {self._address[1]}")
 
-    def _actor(self, name: str, gpus: int) -> Any:
+    def _actor(self, name: str, gpus: float) -> Any:
         options = {"name": name, "namespace": NAMESPACE, "get_if_exists": True, "lifetime": "detached"}
         # num_cpus=0: what a job occupies is counted in the database, where it survives everything.
         return self._supervisor.options(

@@ -16,23 +16,22 @@ from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from bcd.records import RecordBatch
-from service.attempts.repository import fruitless_attempts
+from service.attempts.outcome import lose
 from service.attempts.service import LIVE, apply_records
 from service.db import Database
 from service.dispatch.backend import Backend, BackendAway, Launch, Liveness
 from service.dispatch.placement import claim
 from service.errors import Problem
-from service.jobs.states import move
+from service.jobs.states import ACTIVE, move
 from service.models import Attempt, Job, JobState
 from service.settings import Settings
 from workers.outbox import read_records
 
 log = logging.getLogger("bcd.dispatch")
 
-CANCEL_PATIENCE = 60.0  # seconds in which a worker may stop by itself after a cancellation
+STOP_PATIENCE = 60.0  # seconds in which a worker may write a checkpoint and stop after it was asked to
 DEAD_SIGHTINGS = 2  # the cluster must say `dead` in so many ticks running: the worker's last record may be under way
 ALIVE_LEASES = 10  # a worker that answers but cannot reach the service gets so many leases before it is replaced
 SWEEP_EVERY, WORK_KEPT = 60.0, 3600.0  # seconds; what ended attempts leave is kept a while for a look
@@ -49,9 +48,9 @@ class Live:
     epoch: int
     state: str
     actor: str
-    gpus: int
+    gpus: float
     lease_until: float
-    cancelling: bool
+    stopping: bool  # a user asked to cancel or to pause the job
 
 
 class Reconciler:
@@ -72,7 +71,7 @@ class Reconciler:
         self._grace_until = clock() + settings.lease_seconds
         self._launched: set[str] = set()
         self._dead: dict[str, int] = {}
-        self._cancelling: dict[str, float] = {}
+        self._stopping: dict[str, float] = {}
         self._strays: dict[str, float] = {}
         self._next_sweep = 0.0
 
@@ -101,7 +100,8 @@ class Reconciler:
             return [
                 Live(
                     id=a.id, job_id=a.job_id, number=a.number, epoch=a.epoch, state=a.state, actor=a.actor,
-                    gpus=a.gpus, lease_until=a.lease_until, cancelling=job_state == JobState.CANCELLING,
+                    gpus=a.gpus, lease_until=a.lease_until,
+                    stopping=job_state in (JobState.CANCELLING, JobState.PAUSING),
                 )
                 for a, job_state in session.execute(query.order_by(Attempt.created_at))
             ]  # fmt: skip
@@ -109,17 +109,17 @@ class Reconciler:
     def _forget(self, live: set[str]) -> None:
         self._launched &= live
         self._dead = {key: count for key, count in self._dead.items() if key in live}
-        self._cancelling = {key: since for key, since in self._cancelling.items() if key in live}
+        self._stopping = {key: since for key, since in self._stopping.items() if key in live}
 
     def _look_after(self, one: Live) -> None:
-        if one.state == "starting" and one.id not in self._launched and not one.cancelling:
+        if one.state == "starting" and one.id not in self._launched and not one.stopping:
             # Claimed by a dispatcher that may have died before or after the launch: launching again is harmless.
             self._launch(Launch(one.id, one.epoch, one.actor, one.gpus))
             return
         liveness = self._backend.liveness(one.actor)
         self._dead[one.id] = self._dead.get(one.id, 0) + 1 if liveness == "dead" else 0
         why = self._why_lost(one, liveness)
-        if why is None and one.cancelling:
+        if why is None and one.stopping:
             why = self._why_ended_by_force(one)
         if why is not None:
             self._end(one, why, dead=liveness == "dead")
@@ -135,8 +135,8 @@ class Reconciler:
         return None
 
     def _why_ended_by_force(self, one: Live) -> str | None:
-        since = self._cancelling.setdefault(one.id, self._clock())
-        return "it did not stop in time" if self._clock() - since > CANCEL_PATIENCE else None
+        since = self._stopping.setdefault(one.id, self._clock())
+        return "it did not stop in time" if self._clock() - since > STOP_PATIENCE else None
 
     def _launch(self, launch: Launch) -> None:
         self._backend.launch(launch)
@@ -156,10 +156,7 @@ class Reconciler:
             attempt = session.get(Attempt, one.id, with_for_update=True)
             if job is None or attempt is None or attempt.state not in LIVE:
                 return  # its own last record came first
-            attempt.state = "cancelled" if job.state == JobState.CANCELLING else "lost"
-            attempt.cause, attempt.ended_at = why, self._clock()
-            session.flush()
-            self._move_on(session, job, attempt, why)
+            lose(session, self._settings, attempt, job, why, now=self._clock())
         log.warning("attempt %s (number %d of job %s) is lost: %s", one.id, one.number, one.job_id, why)
         shutil.rmtree(self._settings.work / one.id, ignore_errors=True)
 
@@ -167,18 +164,7 @@ class Reconciler:
         """Did a worker that seemed lost extend its lease since this tick began?"""
         with self._db.read() as session:
             lease = session.scalar(select(Attempt.lease_until).where(Attempt.id == one.id))
-        return not one.cancelling and lease != one.lease_until
-
-    def _move_on(self, session: Session, job: Job, attempt: Attempt, why: str) -> None:
-        if job.state == JobState.CANCELLING:
-            move(session, job, JobState.CANCELLED, actor="dispatcher", cause=f"cancelled; {why}", attempt_id=attempt.id)
-            return
-        fruitless, most = fruitless_attempts(session, job.id), self._settings.max_attempts
-        if fruitless < most:
-            move(session, job, JobState.QUEUED, actor="dispatcher", cause=why, attempt_id=attempt.id)
-        else:
-            cause = f"{fruitless} attempts in a row got no further; of the last one {why}"
-            move(session, job, JobState.FAILED, actor="dispatcher", cause=cause, attempt_id=attempt.id)
+        return not one.stopping and lease != one.lease_until
 
     def _replay(self, one: Live) -> None:
         """Store what a dead worker on this machine had written down but not delivered, its result above all."""
@@ -194,7 +180,7 @@ class Reconciler:
 
     def _settle_ownerless(self) -> None:
         """Jobs that count as running but have no live attempt: nobody else would ever move them."""
-        running = [JobState.STARTING.value, JobState.RUNNING.value, JobState.CANCELLING.value]
+        running = [state.value for state in ACTIVE]
         owned = select(Attempt.id).where(Attempt.job_id == Job.id, Attempt.state.in_(LIVE)).exists()
         query = select(Job).where(Job.state.in_(running), ~owned)
         with self._db.read() as session:
@@ -202,9 +188,11 @@ class Reconciler:
                 return
         with self._db.write() as session:
             for job in session.scalars(query.with_for_update(skip_locked=True)):
-                cancelled = job.state == JobState.CANCELLING
-                to = JobState.CANCELLED if cancelled else JobState.QUEUED
-                move(session, job, to, actor="dispatcher", cause="cancelled" if cancelled else "no attempt was running")
+                to, cause = {
+                    JobState.CANCELLING.value: (JobState.CANCELLED, "cancelled"),
+                    JobState.PAUSING.value: (JobState.PAUSED, "paused"),
+                }.get(job.state, (JobState.QUEUED, "no attempt was running"))
+                move(session, job, to, actor="dispatcher", cause=cause)
 
     # -------------------------------------------------------------------------------------------- new ones
 

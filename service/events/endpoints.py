@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from service.access.principal import Me, Principal
 from service.db import Database
 from service.deps import Config, Db
 from service.errors import Problem
@@ -28,6 +29,7 @@ PING_SECONDS = 10.0  # proxies drop connections that are silent for longer; also
 
 def _place(
     db: Db,
+    me: Me,
     job: Annotated[list[str], Query(description="Only events of these jobs; may be repeated.", max_length=50)] = [],  # noqa: B006
     after: Annotated[int, Query(ge=-1, le=2**63 - 1, description="Start behind this event; -1: only new ones.")] = 0,
     last_event_id: Annotated[str | None, Header(max_length=20, description="Sent by a client that reconnects.")] = None,
@@ -39,7 +41,7 @@ def _place(
         after = int(last_event_id)
     with db.read() as session:
         for job_id in job:
-            existing_job(session, job_id)
+            existing_job(session, me, job_id)
         return service.newest_id(session) if after < 0 else after
 
 
@@ -47,6 +49,7 @@ def _place(
 async def stream_events(
     request: Request,
     db: Db,
+    me: Me,
     settings: Config,
     start: Annotated[int, Depends(_place)],
     job: Annotated[list[str], Query()] = [],  # noqa: B006
@@ -54,7 +57,7 @@ async def stream_events(
     last, spoke = start, 0.0
     while not request.app.state.closing():
         try:
-            events = await to_thread.run_sync(_read, db, last, job)
+            events = await to_thread.run_sync(_read, db, me, last, job)
         except (OperationalError, InterfaceError) as error:
             log.warning("an event stream ends because the database does not answer: %s", error)
             return  # the client reconnects and goes on behind the last event that it saw
@@ -71,6 +74,6 @@ async def stream_events(
             await asyncio.sleep(settings.poll_seconds)
 
 
-def _read(db: Database, last: int, job_ids: list[str]) -> list[Event]:
+def _read(db: Database, me: Principal, last: int, job_ids: list[str]) -> list[Event]:
     with db.read() as session:
-        return service.after(session, last, job_ids)
+        return service.after(session, me, last, job_ids)

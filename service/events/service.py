@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from service.access.principal import Principal
 from service.models import Event
 
 BATCH = 500
@@ -24,9 +25,9 @@ def newest_id(session: Session) -> int:
     return session.scalar(select(func.max(Event.id))) or 0
 
 
-def after(session: Session, last_id: int, job_ids: Sequence[str]) -> list[Event]:
-    """Up to `BATCH` events behind `last_id`, of these jobs (none given: of all)."""
-    query = select(Event).where(Event.id > last_id).order_by(Event.id).limit(BATCH)
+def after(session: Session, me: Principal, last_id: int, job_ids: Sequence[str]) -> list[Event]:
+    """Up to `BATCH` events behind `last_id`, of these jobs (none given: of all that the caller may look at)."""
+    query = select(Event).where(Event.id > last_id, me.visible(Event.project_id)).order_by(Event.id).limit(BATCH)
     if job_ids:
         query = query.where(Event.job_id.in_(job_ids))
     if session.get_bind().dialect.name != "sqlite":  # SQLite commits in the order of ids

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Response
 
 from bcd.spec import JobSpec
+from service.access.principal import Me
 from service.deps import Db
 from service.errors import parse_json, read_body
 from service.jobs import repository, service
 from service.jobs.schemas import EvaluationsOut, JobOut, JobPage, LogsOut, MetricsOut, evaluation_out
-from service.models import JobState
+from service.models import DEFAULT_PROJECT, JobState
 
 router = APIRouter(tags=["jobs"])
 
@@ -25,13 +26,16 @@ _BODY = {"requestBody": {"required": True, "content": {"application/json": {"sch
 def submit_job(
     response: Response,
     db: Db,
+    me: Me,
     raw: Annotated[bytes, Depends(read_body)],
     idempotency_key: Annotated[
         str | None,
         Header(min_length=1, max_length=200, description="The same key and spec again give the same job (200)."),
     ] = None,
+    project: Annotated[str, Query(max_length=40, description="The project that the job belongs to.")] = DEFAULT_PROJECT,
 ) -> JobOut:
-    job, new = service.submit(db, parse_json(raw), idempotency_key=idempotency_key)
+    options = service.Options(project=project, idempotency_key=idempotency_key)
+    job, new = service.submit(db, me, parse_json(raw), options)
     response.status_code = 201 if new else 200
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     return job
@@ -40,52 +44,55 @@ def submit_job(
 @router.get("/jobs", summary="Jobs, newest first")
 def list_jobs(
     db: Db,
+    me: Me,
     state: Annotated[list[JobState], Query(description="Only jobs in these states; may be repeated.")] = [],  # noqa: B006
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")] = None,
 ) -> JobPage:
     with db.read() as session:
-        return service.list_jobs(session, states=state, limit=limit, cursor=cursor)
+        return service.list_jobs(session, me, states=state, limit=limit, cursor=cursor)
 
 
 @router.get("/jobs/{job_id}", summary="One job")
-def get_job(db: Db, job_id: str) -> JobOut:
+def get_job(db: Db, me: Me, job_id: str) -> JobOut:
     with db.read() as session:
-        return service.show(session, job_id)
+        return service.show(session, me, job_id)
 
 
 @router.post("/jobs/{job_id}/cancel", summary="Cancel a job")
-def cancel_job(db: Db, job_id: str) -> JobOut:
+def cancel_job(db: Db, me: Me, job_id: str) -> JobOut:
     with db.write() as session:
-        return service.cancel(session, job_id)
+        return service.cancel(session, me, job_id)
 
 
 @router.get("/jobs/{job_id}/metrics", summary="Metric series")
 def get_metrics(
     db: Db,
+    me: Me,
     job_id: str,
     key: Annotated[list[str], Query(description="Only these series; may be repeated.", max_length=200)] = [],  # noqa: B006
     after_step: Annotated[int | None, Query(ge=-1, le=MAX_STEP)] = None,
 ) -> MetricsOut:
     with db.read() as session:
-        return service.metrics(session, job_id, keys=key, after_step=after_step)
+        return service.metrics(session, me, job_id, keys=key, after_step=after_step)
 
 
 @router.get("/jobs/{job_id}/logs", summary="Log lines")
 def get_logs(
     db: Db,
+    me: Me,
     job_id: str,
     after: Annotated[int, Query(ge=0, le=MAX_ID, description="`next` of the answer before.")] = 0,
     limit: Annotated[int, Query(ge=1, le=5000)] = 1000,
 ) -> LogsOut:
     with db.read() as session:
-        return service.logs(session, job_id, after=after, limit=limit)
+        return service.logs(session, me, job_id, after=after, limit=limit)
 
 
 @router.get("/jobs/{job_id}/evaluations", summary="Evaluations")
-def get_evaluations(db: Db, job_id: str) -> EvaluationsOut:
+def get_evaluations(db: Db, me: Me, job_id: str) -> EvaluationsOut:
     with db.read() as session:
-        service.existing(session, job_id)
+        service.existing(session, me, job_id)
         return EvaluationsOut(items=[evaluation_out(row) for row in repository.evaluations(session, job_id)])
 
 

@@ -8,22 +8,28 @@ from typing import Any
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
-from service.models import Attempt, Evaluation, Job, LogLine, Metric
+from service.access.principal import Principal
+from service.models import Attempt, Evaluation, Job, LogLine
 
 FINAL = "final"  # name of the evaluation that is a job's result
 
 
-def get(session: Session, job_id: str, *, lock: bool = False) -> Job | None:
-    return session.get(Job, job_id, with_for_update=True if lock else None)
+def get(session: Session, me: Principal, job_id: str, *, lock: bool = False) -> Job | None:
+    """The job, None also where the caller may not look at its project."""
+    job = session.get(Job, job_id, with_for_update=True if lock else None)
+    return job if job is not None and me.role_in(job.project_id) is not None else None
 
 
-def by_idempotency_key(session: Session, key: str) -> Job | None:
-    return session.scalar(select(Job).where(Job.idempotency_key == key))
+def by_idempotency_key(session: Session, project_id: str, key: str) -> Job | None:
+    return session.scalar(select(Job).where(Job.project_id == project_id, Job.idempotency_key == key))
 
 
-def page(session: Session, *, states: Iterable[str], limit: int, after: tuple[float, str] | None) -> Sequence[Job]:
+def page(
+    session: Session, me: Principal, *, states: Iterable[str], limit: int, after: tuple[float, str] | None
+) -> Sequence[Job]:
     """Up to `limit` jobs, newest first, behind the place `after` (created_at, id)."""
-    query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
+    query = select(Job).where(me.visible(Job.project_id))
+    query = query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
     wanted = list(states)
     if wanted:
         query = query.where(Job.state.in_(wanted))
@@ -50,19 +56,6 @@ def final_results(session: Session, job_ids: Sequence[str]) -> dict[str, dict[st
 def evaluations(session: Session, job_id: str) -> Sequence[Evaluation]:
     query = select(Evaluation).where(Evaluation.job_id == job_id)
     return session.scalars(query.order_by(Evaluation.step, Evaluation.created_at)).all()
-
-
-def metrics(
-    session: Session, job_id: str, *, keys: Sequence[str], after_step: int | None
-) -> Iterable[tuple[str, int, float, float]]:
-    """(key, step, value, time) ordered by key and step."""
-    query = select(Metric.key, Metric.step, Metric.value, Metric.time).where(Metric.job_id == job_id)
-    if keys:
-        query = query.where(Metric.key.in_(keys))
-    if after_step is not None:
-        query = query.where(Metric.step > after_step)
-    rows = session.execute(query.order_by(Metric.key, Metric.step))
-    return ((key, step, value, moment) for key, step, value, moment in rows)
 
 
 def logs(session: Session, job_id: str, *, after: int, limit: int) -> Iterable[tuple[LogLine, int]]:

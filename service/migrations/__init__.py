@@ -75,10 +75,17 @@ def _locked(url: str) -> Iterator[Connection]:
     try:
         with database.engine.connect() as connection:
             if database.is_sqlite:
+                # SQLite changes a table by making it anew: with foreign keys on, dropping the old one would be
+                # refused. They are checked as a whole before the commit instead.
+                connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
             yield connection
+            if database.is_sqlite:
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+                if broken:
+                    raise RuntimeError(f"a migration left {len(broken)} rows that name missing ones: {broken[:3]}")
             connection.commit()
     finally:
         database.close()

@@ -13,10 +13,11 @@ from httpx import Response
 from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
+from service.access.principal import Principal
 from service.app import create_app, prepare
 from service.auth import attempt_token, owner_token
 from service.jobs.states import move
-from service.models import Attempt, Job, JobState, new_id
+from service.models import Attempt, Job, JobState, Scope, new_id
 from service.settings import Settings
 
 TINY_SPEC: dict[str, Any] = {
@@ -26,6 +27,9 @@ TINY_SPEC: dict[str, Any] = {
     "schedule": {"steps": 4, "batch_size": 2, "warmup_steps": 0, "checkpoint_every": 2, "log_every": 1},
     "seed": 0,
 }
+
+# A caller who may do everything, for calls below the HTTP layer.
+ROOT = Principal(user_id="user_root", name="root", token_id="tok_root", scope=Scope.ADMIN, is_admin=True)
 
 
 def tiny_spec(**changes: Any) -> dict[str, Any]:

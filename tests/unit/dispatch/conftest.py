@@ -20,6 +20,7 @@ from service.dispatch.reconciler import Reconciler
 from service.jobs import service as jobs
 from service.models import Attempt, Job
 from service.settings import Settings
+from tests.helpers.api import ROOT
 
 SPEC: dict[str, Any] = {
     "name": "test",
@@ -52,7 +53,7 @@ class World:
             self.reconciler.tick()
 
     def submit(self, **changes: Any) -> str:
-        return jobs.submit(self.db, {**SPEC, **changes}, idempotency_key=None)[0].id
+        return jobs.submit(self.db, ROOT, {**SPEC, **changes})[0].id
 
     def job(self, job_id: str) -> Job:
         with self.db.read() as session:

@@ -16,6 +16,7 @@ from service.dispatch.mirror import Mirror, flatten, pending
 from service.dispatch.mlflow_api import Mlflow, MlflowAway
 from service.jobs import service as jobs
 from service.models import Mirror as Row
+from tests.helpers.api import ROOT
 
 from .conftest import RUNNING, SUCCEEDED, checkpoint
 
@@ -204,7 +205,7 @@ def test_a_round_without_news_asks_mlflow_for_no_run(world, server, mirror):
 
 def test_failed_and_cancelled_jobs_are_copied_with_their_cause(world, server, mirror):
     failed, cancelled = world.submit(resources={"cpus": 99}), world.submit(seed=1)
-    world.change(jobs.cancel, cancelled)
+    world.change(jobs.cancel, ROOT, cancelled)
     world.tick()
     mirror.copy_news()
     by_job = {run["tags"]["bcd.job_id"]: run for run in server.runs.values()}

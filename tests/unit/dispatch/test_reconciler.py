@@ -10,10 +10,11 @@ from sqlalchemy import select
 
 from service.attempts.service import ticket
 from service.dispatch.backend import BackendAway
-from service.dispatch.reconciler import ALIVE_LEASES, CANCEL_PATIENCE, STRAY_PATIENCE
+from service.dispatch.reconciler import ALIVE_LEASES, STOP_PATIENCE, STRAY_PATIENCE
 from service.errors import Problem
 from service.jobs import service as jobs
-from service.models import TERMINAL, Attempt, Event, Job, Metric
+from service.models import TERMINAL, Attempt, Event, Job, Point
+from tests.helpers.api import ROOT
 
 from .conftest import LEASE, RUNNING, SUCCEEDED, checkpoint, numbered
 
@@ -219,7 +220,7 @@ def test_what_a_dead_worker_wrote_but_could_not_send_is_taken_over(world):
     assert world.job(job).state == "succeeded"
     assert [a.state for a in world.attempts(job)] == ["succeeded"]
     with world.db.read() as session:
-        assert session.scalars(select(Metric.step)).all() == [7]
+        assert session.scalars(select(Point.step)).all() == [7]
 
 
 def test_a_half_told_story_is_taken_over_before_the_next_attempt_starts(world):
@@ -262,7 +263,7 @@ def test_a_cancelled_job_whose_worker_is_gone_ends_at_once(world):
     job = world.submit()
     world.tick()
     world.report(world.newest(job), RUNNING)
-    world.change(jobs.cancel, job)
+    world.change(jobs.cancel, ROOT, job)
     world.backend.workers[world.newest(job).actor] = "dead"
     world.tick(3)
     assert world.job(job).state == "cancelled"
@@ -274,11 +275,11 @@ def test_a_cancelled_job_is_ended_by_force_when_its_worker_does_not_stop(world):
     world.tick()
     attempt = world.newest(job)
     world.report(attempt, RUNNING)
-    world.change(jobs.cancel, job)
+    world.change(jobs.cancel, ROOT, job)
     world.tick(3)
     assert world.report(attempt).cancel
     assert world.job(job).state == "cancelling"
-    world.tick(2, after=CANCEL_PATIENCE + 1)
+    world.tick(2, after=STOP_PATIENCE + 1)
     assert world.backend.killed == [attempt.actor]
     assert world.job(job).state == "cancelled"
 
@@ -289,7 +290,7 @@ def test_a_job_that_is_cancelled_between_claim_and_launch_never_starts(world):
     world.backend.capacity = lambda: capacity
     with pytest.raises(BackendAway):
         world.tick()
-    world.change(jobs.cancel, job)
+    world.change(jobs.cancel, ROOT, job)
     world.backend.away = False
     world.restart()
     world.tick(3)

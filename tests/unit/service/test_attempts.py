@@ -9,8 +9,8 @@ from sqlalchemy import event, func, select
 from starlette.testclient import TestClient
 
 from bcd.records import StateRecord
-from service.attempts.outcome import decide
-from service.models import Attempt, JobState, LogLine, Metric
+from service.attempts.outcome import Asked, decide
+from service.models import Attempt, JobState, LogLine, Point
 from tests.helpers.api import (
     FakeWorker,
     claim,
@@ -91,7 +91,7 @@ def test_a_batch_sent_twice_changes_nothing_the_second_time(client: TestClient) 
     job, worker = start(client)
     batch = [worker.metric(1, loss=1.0), worker.record("log", text="once"), worker.evaluation(5.0, name="step-1")]
     assert worker.send(*batch) == worker.send(*batch)
-    assert (_count(client, Metric), _count(client, LogLine)) == (1, 1)
+    assert (_count(client, Point), _count(client, LogLine)) == (1, 1)
     assert len(client.get(f"/api/v1/jobs/{job['id']}/evaluations").json()["items"]) == 1
 
 
@@ -163,8 +163,8 @@ def test_two_hundred_metric_records_are_a_few_statements(client: TestClient) -> 
         statements.append(statement)
 
     worker.send(*(worker.metric(step, loss=1.0, lr=0.1, grad_norm=2.0) for step in range(200)))
-    assert _count(client, Metric) == 600
-    assert len([s for s in statements if s.startswith("INSERT INTO metrics")]) == 1
+    assert _count(client, Point) == 600
+    assert len([s for s in statements if s.startswith("INSERT INTO points")]) == 1
     assert len(statements) < 15
 
 
@@ -178,7 +178,7 @@ def test_an_older_attempt_is_refused_everything(client: TestClient) -> None:
     assert second.ticket().json()["number"] == 2
     for response in (first.ticket(), first.post(), first.post(first.metric(1, loss=0.0))):
         assert (response.status_code, response.json()["type"]) == (409, STALE)
-    assert _count(client, Metric) == 0
+    assert _count(client, Point) == 0
 
 
 def test_an_attempt_that_was_given_up_is_refused_before_a_new_one_exists(client: TestClient) -> None:
@@ -264,26 +264,39 @@ def test_an_attempt_that_stored_a_checkpoint_does_not_use_up_a_retry(tmp_path: A
 
 
 @pytest.mark.parametrize(
-    ("record", "cancelling", "fruitless", "expected"),
+    ("record", "asked", "fruitless", "expected"),
     [
-        ({"state": "succeeded"}, False, 1, "succeeded"),
-        ({"state": "succeeded"}, True, 1, "succeeded"),
-        ({"state": "cancelled"}, True, 1, "cancelled"),
-        ({"state": "cancelled"}, False, 1, "queued"),
-        ({"state": "cancelled"}, False, 5, "failed"),
-        ({"state": "failed"}, False, 1, "failed"),
-        ({"state": "failed"}, True, 1, "cancelled"),
-        ({"state": "failed", "retryable": True}, False, 4, "queued"),
-        ({"state": "failed", "retryable": True}, False, 5, "failed"),
-        ({"state": "failed", "retryable": True}, True, 1, "cancelled"),
+        ({"state": "succeeded"}, None, 1, "succeeded"),
+        ({"state": "succeeded"}, "cancel", 1, "succeeded"),
+        ({"state": "succeeded"}, "pause", 1, "succeeded"),
+        ({"state": "cancelled"}, "cancel", 1, "cancelled"),
+        ({"state": "cancelled"}, "pause", 1, "paused"),
+        ({"state": "cancelled"}, "pause", 9, "paused"),
+        ({"state": "cancelled"}, None, 1, "queued"),
+        ({"state": "cancelled"}, None, 5, "failed"),
+        ({"state": "failed"}, None, 1, "failed"),
+        ({"state": "failed"}, "cancel", 1, "cancelled"),
+        ({"state": "failed"}, "pause", 1, "failed"),
+        ({"state": "failed", "retryable": True}, None, 4, "queued"),
+        ({"state": "failed", "retryable": True}, None, 5, "failed"),
+        ({"state": "failed", "retryable": True}, "cancel", 1, "cancelled"),
+        ({"state": "failed", "retryable": True}, "pause", 1, "paused"),
     ],
 )
 def test_what_the_end_of_an_attempt_means(
-    record: dict[str, Any], cancelling: bool, fruitless: int, expected: str
+    record: dict[str, Any], asked: Asked | None, fruitless: int, expected: str
 ) -> None:
-    to, cause = decide(StateRecord(seq=1, time=0.0, **record), cancelling=cancelling, fruitless=fruitless, most=5)
+    end = StateRecord(seq=1, time=0.0, **record)
+    to, cause = decide(end, asked=asked, fruitless=fruitless, most=5, failures=1)
     assert to == JobState(expected)
     assert (cause is None) == (expected == "succeeded")
+
+
+@pytest.mark.parametrize(("failures", "expected"), [(1, "queued"), (2, "queued"), (3, "failed")])
+def test_a_fault_of_the_job_is_tried_again_as_often_as_was_asked_for(failures: int, expected: str) -> None:
+    end = StateRecord(seq=1, time=0.0, state="failed", cause="loss is NaN")
+    to, _ = decide(end, asked=None, fruitless=99, most=5, failures=failures, retries=2)
+    assert to == JobState(expected)
 
 
 # --------------------------------------------------------------------------------------- teacher, checkpoints

@@ -32,7 +32,7 @@ def test_events_carry_their_id_and_all_their_fields(client: TestClient) -> None:
     ((id, data),) = read(client)
     assert data.keys() == {"id", "time", "type", "job_id", "actor", "data"}
     assert (id, data["type"], data["job_id"], data["actor"]) == (data["id"], "job.state", job["id"], "user")
-    assert data["data"] == {"from": None, "to": "queued", "cause": None}
+    assert data["data"] == {"from": None, "to": "queued", "cause": None, "by": "admin"}
 
 
 def test_a_client_that_reconnects_misses_nothing_and_gets_nothing_twice(client: TestClient) -> None:

@@ -6,21 +6,21 @@ import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from service.jobs.states import ALLOWED, IllegalMove, move
+from service.jobs.states import MOVES, Actor, IllegalMove, move
 from service.models import TERMINAL, Event, Job, JobState
 from tests.helpers.api import distilled_spec, submit
 
 
 def test_the_table_names_every_state_and_terminal_ones_lead_nowhere() -> None:
-    assert set(ALLOWED) == set(JobState)
-    assert {state for state, following in ALLOWED.items() if not following} == TERMINAL
+    assert set(MOVES) == set(JobState)
+    assert {state for state, following in MOVES.items() if not following} == TERMINAL
 
 
 def test_every_state_can_be_reached_from_queued_or_waiting_and_can_end() -> None:
     def reachable(state: JobState) -> set[JobState]:
         seen, todo = {state}, [state]
         while todo:
-            new = ALLOWED[todo.pop()] - seen
+            new = set(MOVES[todo.pop()]) - seen
             seen |= new
             todo += new
         return seen
@@ -29,27 +29,30 @@ def test_every_state_can_be_reached_from_queued_or_waiting_and_can_end() -> None
     assert all(reachable(state) & TERMINAL for state in JobState)
 
 
-def test_a_cancelling_job_is_never_queued_again() -> None:
-    assert JobState.QUEUED not in ALLOWED[JobState.CANCELLING]
+@pytest.mark.parametrize("asked", [JobState.CANCELLING, JobState.PAUSING])
+def test_a_job_that_was_asked_to_stop_is_never_queued_again_by_itself(asked: JobState) -> None:
+    assert JobState.QUEUED not in MOVES[asked]
 
 
+@pytest.mark.parametrize("actor", ["user", "dispatcher", "worker"])
 @pytest.mark.parametrize("now", list(JobState))
-def test_move_follows_the_table_and_writes_one_event(client: TestClient, now: JobState) -> None:
+def test_move_follows_the_table_and_writes_one_event(client: TestClient, now: JobState, actor: Actor) -> None:
     job_id = submit(client)["id"]
     for to in JobState:
         with client.app.state.db.write() as session:
             job = session.get(Job, job_id)
             job.state, job.ended_at = now.value, None
             before = len(session.scalars(select(Event)).all())
-            if to in ALLOWED[now]:
-                move(session, job, to, actor="user", cause="why")
+            allowed = actor in MOVES[now].get(to, ())
+            if allowed:
+                move(session, job, to, actor=actor, cause="why")
             else:
-                with pytest.raises(IllegalMove, match=f"is {now} and cannot become {to}"):
-                    move(session, job, to, actor="user", cause="why")
+                with pytest.raises(IllegalMove, match=f"is {now} and cannot become {to} by the {actor}"):
+                    move(session, job, to, actor=actor, cause="why")
             events = session.scalars(select(Event).order_by(Event.id)).all()[before:]
-            if to in ALLOWED[now]:
+            if allowed:
                 assert [(e.type, e.actor, e.data) for e in events] == [
-                    ("job.state", "user", {"from": now, "to": to, "cause": "why"})
+                    ("job.state", actor, {"from": now, "to": to, "cause": "why"})
                 ]
                 assert (job.state, job.ended_at is not None) == (to, to in TERMINAL)
             else:
@@ -63,7 +66,7 @@ def test_jobs_that_wait_for_a_teacher_follow_its_end(client: TestClient, end: st
     grandchild = submit(client, distilled_spec(student))["id"]
     with client.app.state.db.write() as session:
         job = session.get(Job, teacher)
-        job.state = "running"
+        job.state = "cancelling" if end == "cancelled" else "running"
         move(session, job, JobState(end), actor="worker", cause="disk full")
     student_now, grandchild_now = (client.get(f"/api/v1/jobs/{id}").json() for id in (student, grandchild))
     assert student_now["state"] == then

@@ -1,0 +1,1 @@
+"""Access: projects, users, their roles and tokens, and the record of what was done."""
