@@ -28,6 +28,7 @@ log = logging.getLogger("bcd.dispatch.mirror")
 EXPERIMENT = "bcd"
 JOB_TAG = "bcd.job_id"
 ROWS = 5000  # metric rows copied at a time
+LAST_STEP = 2**31 - 1  # what the column holds
 PAUSE, LONG_PAUSE = 1.0, 10.0  # seconds between rounds; after a fault
 STATUS = {
     JobState.WAITING: "SCHEDULED", JobState.QUEUED: "SCHEDULED", JobState.STARTING: "RUNNING",
@@ -253,7 +254,7 @@ def _read(session: Session, job_id: str) -> _Work | None:
     files = list(session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.step)))
     checkpoints = [artifact for artifact in files if artifact.type == "checkpoint"]
     # MLflow cannot change a metric. What a retry may do again, the steps since the newest checkpoint, waits.
-    settled = 2**31 if ended else (checkpoints[-1].step - 1 if checkpoints else -1)
+    settled = LAST_STEP if ended else (checkpoints[-1].step - 1 if checkpoints else -1)
     through = int(row.done.get("through", -1))
     rows, through, more = _metrics(session, job_id, through, settled)
     final = select(Evaluation).where(Evaluation.job_id == job_id, Evaluation.name == "final")

@@ -1,4 +1,4 @@
-"""A real database with jobs in it, a fake cluster, and a clock that the test moves."""
+"""A real database (each of the two) with jobs in it, a fake cluster, and a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import select
 
 from bcd.records import RecordAck, RecordBatch, record_adapter
-from service import migrations
 from service.attempts.service import apply_records
 from service.auth import ensure_secrets
 from service.db import Database
@@ -34,10 +33,9 @@ LEASE = 30.0
 class World:
     """Database, cluster, clock and a dispatcher that can be killed and started again."""
 
-    def __init__(self, home: Path):
-        self.settings = Settings.load(home, lease_seconds=LEASE, max_attempts=3)
+    def __init__(self, home: Path, database_url: str):
+        self.settings = Settings.load(home, database_url=database_url, lease_seconds=LEASE, max_attempts=3)
         ensure_secrets(self.settings)
-        migrations.upgrade(self.settings.database_url)
         self.db = Database(self.settings.database_url)
         self.backend = FakeBackend()
         self.now = time.time()
@@ -104,7 +102,7 @@ def checkpoint(step: int, content: str = "c") -> dict[str, Any]:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
+def world(tmp_path: Path, database_url: str) -> Iterator[World]:
+    world = World(tmp_path, database_url)
     yield world
     world.db.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,13 +12,13 @@ from starlette.testclient import TestClient
 from bcd.records import StateRecord
 from service.attempts.outcome import Asked, decide
 from service.models import Attempt, JobState, LogLine, Point
+from service.settings import Settings
 from tests.helpers.api import (
     FakeWorker,
     claim,
     distilled_spec,
     finish,
     make_client,
-    make_settings,
     start,
     submit,
     tiny_spec,
@@ -238,8 +239,8 @@ def test_a_failure_of_the_job_is_final_and_keeps_cause_and_traceback(client: Tes
     assert client.get("/api/v1/jobs").json()["items"][0]["attempts"][0]["traceback"] is None
 
 
-def test_infrastructure_faults_are_retried_until_no_attempt_is_left(tmp_path: Any) -> None:
-    with make_client(make_settings(tmp_path, max_attempts=2)) as client:
+def test_infrastructure_faults_are_retried_until_no_attempt_is_left(settings: Settings) -> None:
+    with make_client(replace(settings, max_attempts=2)) as client:
         job = submit(client)
         for state in ("queued", "failed"):
             worker = FakeWorker(client, *claim(client, job["id"]))
@@ -250,8 +251,8 @@ def test_infrastructure_faults_are_retried_until_no_attempt_is_left(tmp_path: An
         assert [attempt["state"] for attempt in now["attempts"]] == ["failed", "failed"]
 
 
-def test_an_attempt_that_stored_a_checkpoint_does_not_use_up_a_retry(tmp_path: Any) -> None:
-    with make_client(make_settings(tmp_path, max_attempts=2)) as client:
+def test_an_attempt_that_stored_a_checkpoint_does_not_use_up_a_retry(settings: Settings) -> None:
+    with make_client(replace(settings, max_attempts=2)) as client:
         job = submit(client)
         for step in range(1, 5):
             worker = FakeWorker(client, *claim(client, job["id"]))

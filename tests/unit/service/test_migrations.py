@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from pathlib import Path
 
-import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, select, text
@@ -34,8 +32,8 @@ def test_the_migrated_schema_is_that_of_the_models(settings: Settings) -> None:
     assert _tables(url) == {*Base.metadata.tables, "alembic_version"}
 
 
-def test_upgrade_downgrade_upgrade(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/not/yet/there/a.db"
+def test_upgrade_downgrade_upgrade(empty_url: str) -> None:
+    url = empty_url
     migrations.upgrade(url)
     assert migrations.current(url) == migrations.head() is not None
     migrations.downgrade(url)
@@ -95,13 +93,8 @@ def test_what_an_older_version_stored_is_all_there_after_the_upgrade_and_after_g
     before.close()
 
 
-@pytest.fixture
-def empty_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/old.db"
-
-
-def test_processes_that_start_at_once_migrate_once(tmp_path: Path) -> None:
-    url, faults = f"sqlite:///{tmp_path}/a.db", []
+def test_processes_that_start_at_once_migrate_once(empty_url: str) -> None:
+    url, faults = empty_url, []
 
     def run() -> None:
         try:

@@ -1,0 +1,66 @@
+"""What tests need of a database: whoever asks for one runs on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service import migrations
+from tests.helpers.postgres import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database to copy: cheaper than migrating for each test."""
+    path = tmp_path_factory.mktemp("template") / "bcd.db"
+    migrations.upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: PostgresServer) -> str:
+    url = postgres.create_database()
+    migrations.upgrade(url)
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a database without any table (on SQLite not even the file is there)."""
+    if database_kind == "sqlite":
+        yield f"sqlite:///{tmp_path}/not/yet/there/bcd.db"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.create_database()
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
+def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a migrated database without any row, this test's own."""
+    if database_kind == "sqlite":
+        path = tmp_path / "database" / "bcd.db"
+        path.parent.mkdir()
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
+        yield f"sqlite:///{path}"
+        return
+    template = request.getfixturevalue("migrated_postgres")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.create_database(template)
+    yield url
+    server.drop(url)
