@@ -1,4 +1,7 @@
-"""What tests need of a database: whoever asks for one runs on SQLite and on PostgreSQL."""
+"""What tests need of a database and of storage.
+
+Whoever asks for a database runs on SQLite and on PostgreSQL, whoever asks for storage on a folder and on S3.
+"""
 
 from __future__ import annotations
 
@@ -64,3 +67,29 @@ def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: P
     url = server.create_database(template)
     yield url
     server.drop(url)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """One S3 server for all tests of the process; started when the first one asks (seconds)."""
+    from tests.helpers.s3 import s3_server
+
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3_uri(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A place in an empty bucket of that server, which the AWS environment names."""
+    from tests.helpers.s3 import new_bucket, use_server
+
+    use_server(monkeypatch, s3_endpoint)
+    return new_bucket()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def storage_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "folder":
+        return str(tmp_path / "storage")
+    uri: str = request.getfixturevalue("s3_uri")
+    return uri
