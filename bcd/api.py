@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bcd.engine.distributed import run_together
@@ -21,7 +21,7 @@ def run_job(
     sink: RunSink,
     teacher_path: Path | None = None,
     data_cache: Path | None = None,
-    resume_from: Sequence[Path] = (),
+    resume_from: Iterable[Path] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """Train, evaluate and export what a spec describes, in this process or, where the spec asks for several, in new

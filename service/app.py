@@ -76,8 +76,9 @@ def create_app(settings: Settings) -> FastAPI:
 def prepare(settings: Settings) -> None:
     """Make what the application needs: folders, secrets, the database at the newest revision. Idempotent."""
     ensure_secrets(settings)
-    for folder in (settings.storage, settings.logs):
-        folder.mkdir(parents=True, exist_ok=True)
+    settings.logs.mkdir(parents=True, exist_ok=True)
+    if settings.storage is not None:
+        settings.storage.mkdir(parents=True, exist_ok=True)
     migrations.upgrade(settings.database_url)
     db = Database(settings.database_url)
     try:

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bcd.storage import BadAddress, read_address
+
 DEFAULT_HOME = ".bcd"
 
 
@@ -18,6 +20,8 @@ class Settings:
 
     home: Path
     database_url: str
+    storage_uri: str
+    """Where checkpoints and results are: an absolute folder, or `s3://bucket/prefix`."""
     api_host: str = "127.0.0.1"
     api_port: int = 8765
     mlflow_port: int = 8766
@@ -38,9 +42,10 @@ class Settings:
         return self.home / "logs"
 
     @property
-    def storage(self) -> Path:
-        """Content-addressed files: `objects/ab/<sha256>`."""
-        return self.home / "storage"
+    def storage(self) -> Path | None:
+        """The storage folder; None when storage is not a local folder."""
+        place = read_address(self.storage_uri)
+        return place if isinstance(place, Path) else None
 
     @property
     def data_cache(self) -> Path:
@@ -73,7 +78,11 @@ class Settings:
     def load(cls, home: str | Path | None = None, **overrides: object) -> Settings:
         """Settings for `home` (default: `BCD_HOME`, else `.bcd` here), then `BCD_*` variables, then overrides."""
         place = Path(home or os.environ.get("BCD_HOME") or DEFAULT_HOME).expanduser().resolve()
-        values: dict[str, object] = {"home": place, "database_url": f"sqlite:///{place / 'bcd.db'}"}
+        values: dict[str, object] = {
+            "home": place,
+            "database_url": f"sqlite:///{place / 'bcd.db'}",
+            "storage_uri": os.environ.get("BCD_STORAGE") or str(place / "storage"),
+        }
         readers = {
             "database_url": str, "api_port": int, "mlflow_port": int, "ray_port": int,
             "lease_seconds": float, "poll_seconds": float, "max_attempts": int,
@@ -86,4 +95,8 @@ class Settings:
                 except ValueError:
                     raise SystemExit(f"BCD_{name.upper()}={text!r} is not a valid {read.__name__}") from None
         values.update(overrides)
+        try:
+            read_address(str(values["storage_uri"]))
+        except BadAddress as error:
+            raise SystemExit(f"BCD_STORAGE: {error}") from None
         return cls(**values)  # type: ignore[arg-type]

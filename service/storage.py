@@ -1,44 +1,54 @@
-"""Stored files: from a key in the database to a path under the storage folder, and removal of what nobody names."""
+"""The installation's storage as the service uses it: one store for a process, and removal of what nobody names."""
 
 from __future__ import annotations
 
+import functools
 import logging
-import re
 from collections.abc import Iterable
-from pathlib import Path
 
-from bcd.records import OBJECT_KEY
+from sqlalchemy import event
+from sqlalchemy.orm import Session, SessionTransaction
+
+from bcd.storage import CorruptObject, StorageUnavailable, Store, open_store
 from service.settings import Settings
 
 log = logging.getLogger("bcd.storage")
 
-_KEY = re.compile(OBJECT_KEY.removeprefix("^").removesuffix("$"))
+
+def of(settings: Settings) -> Store:
+    """The store of this installation. Raises `BadAddress`."""
+    return _opened(settings.storage_uri)
 
 
-class BadKey(ValueError):
-    """A key that is not of the form `objects/ab/<sha256>` or leads out of the storage folder."""
+_opened = functools.cache(open_store)  # opening S3 takes a good part of a second
 
 
-def object_key(sha256: str) -> str:
-    """The key under which content with this hash is stored."""
-    return f"objects/{sha256[:2]}/{sha256}"
+def remove_after_commit(session: Session, settings: Settings, keys: Iterable[str]) -> None:
+    """Delete stored files that no row names any more, once the rows are gone for good."""
+
+    @event.listens_for(session, "after_commit", once=True)
+    def _committed(_: Session) -> None:
+        # Not yet: the transaction gives its connection back first, and storage may take its time.
+        @event.listens_for(session, "after_transaction_end", once=True)
+        def _ended(_: Session, __: SessionTransaction) -> None:
+            _remove(settings, keys)
 
 
-def resolve(settings: Settings, key: str) -> Path:
-    """The path of a key, whether or not the file exists. Raises `BadKey`."""
-    if not _KEY.fullmatch(key):
-        raise BadKey(f"not a storage key: {key!r}")
-    root = settings.storage.resolve()
-    path = (root / key).resolve()
-    if not path.is_relative_to(root):
-        raise BadKey(f"the storage key {key!r} leads out of the storage folder")
-    return path
-
-
-def remove(settings: Settings, keys: Iterable[str]) -> None:
-    """Delete stored files that no row names any more; what cannot be deleted is logged and left."""
+def _remove(settings: Settings, keys: Iterable[str]) -> None:
+    """What cannot be deleted is logged and left: no row names it, so it only takes room."""
     for key in keys:
         try:
-            resolve(settings, key).unlink(missing_ok=True)
-        except (BadKey, OSError) as error:
-            log.warning("could not remove %s from storage: %s", key, error)
+            of(settings).delete(key)
+        except CorruptObject as error:
+            log.warning("not removed from storage: %s", error)
+        except StorageUnavailable as error:
+            log.warning("not removed from storage: %s and what else was to go with it: %s", key, error)
+            return
+
+
+def sweep(settings: Settings, before: float) -> None:
+    """Remove what writers that died had half-written before this time; does nothing while storage is away."""
+    try:
+        of(settings).sweep_partial(before)
+    except StorageUnavailable as error:
+        log.warning("half-written files were not looked for: %s", error)

@@ -31,6 +31,7 @@ from typing import IO
 import httpx
 import psutil
 
+from bcd.storage import BadAddress, StorageUnavailable, open_store
 from service.settings import Settings
 
 STOP_ORDER = ("dispatcher", "api", "mlflow", "ray")
@@ -88,11 +89,15 @@ class Tree:
         """Start everything; returns at once. Raises `UpError`: already running, or a port is taken."""
         s = self.settings
         try:
-            for folder in (s.home, s.logs, s.work, s.storage, s.home / "mlflow"):
+            for folder in (s.home, s.logs, s.work, s.home / "mlflow"):
                 folder.mkdir(parents=True, exist_ok=True)
             s.run.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise UpError(f"cannot make the folder {error.filename}: {error.strerror}; choose another --home") from None
+        try:
+            open_store(s.storage_uri).check()
+        except (BadAddress, StorageUnavailable) as error:
+            raise UpError(f"{error} (storage is set by BCD_STORAGE)") from None
         self._lock()
         try:
             left = end_leftovers(self.settings)
@@ -248,6 +253,7 @@ class Tree:
             "BCD_TREE": self.id,
             "BCD_HOME": str(s.home),
             "BCD_DATABASE_URL": s.database_url,
+            "BCD_STORAGE": s.storage_uri,
             "BCD_API_PORT": str(s.api_port),
             "BCD_MLFLOW_PORT": str(s.mlflow_port),
             "BCD_RAY_PORT": str(s.ray_port),

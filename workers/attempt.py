@@ -7,28 +7,28 @@ everything. What the training function does is `bcd.api.run_job`; it is a parame
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 import random
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bcd.records import StoredObject, Ticket
 from bcd.spec import JobSpec, parse_spec
+from bcd.storage import CorruptObject, Store, open_store
 from workers.channel import Channel, HttpChannel, Stale, Unreachable
 from workers.outbox import Outbox
-from workers.storage import CorruptObject, Storage
+from workers.patience import may_pass, patiently
 
-DELIVERY_PATIENCE = 24 * 3600.0  # seconds; a result is worth waiting for the service, whatever it is doing
+PATIENCE = 24 * 3600.0  # seconds; a result is worth waiting for the service and for storage, whatever they are doing
 _CAUSE, _TRACEBACK, _LINE = 4000, 100_000, 20_000  # lengths that the wire format allows
 _VALUES = 2000  # scalars of one record
-_OF_THE_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE})  # a new attempt may find it cured
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class BadTeacher(Exception):
 
 
 class AttemptSink:
-    """What `run_job` reports, as records of the outbox; files go to storage first."""
+    """What `run_job` reports, as records of the outbox; files go to storage first, and wait for it if need be."""
 
-    def __init__(self, outbox: Outbox, storage: Storage):
-        self._outbox, self._storage = outbox, storage
+    def __init__(self, outbox: Outbox, store: Store, *, patience: float, give_up: Callable[[], bool]):
+        self._outbox, self._store, self._patience, self._give_up = outbox, store, patience, give_up
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         finite = {key: float(value) for key, value in values.items() if math.isfinite(value)}
@@ -80,9 +80,18 @@ class AttemptSink:
         self._outbox.append("evaluation", step=step, name=name, protocol=protocol, results=results)
 
     def artifact(self, type: str, name: str, path: Path, step: int) -> None:
-        stored = self._storage.put(path, step=step)
+        stored = self._patiently(lambda: self._store.put(path, step=step))
         self._outbox.append(
             "artifact", type=type, name=name, step=step, sha256=stored.sha256, size=stored.size, key=stored.key
+        )
+
+    def fetch(self, stored: StoredObject, into: Path) -> Path:
+        """A checked local file of what is in storage. Raises `CorruptObject`."""
+        return self._patiently(lambda: self._store.get(stored, into=into))
+
+    def _patiently(self, act: Callable[[], _Result]) -> _Result:
+        return patiently(
+            act, seconds=self._patience, give_up=self._give_up, tell=lambda text: self.log(text, "warning")
         )
 
 
@@ -91,13 +100,14 @@ def run_attempt(
     *,
     run: Callable[..., Any] | None = None,
     channel: Channel | None = None,
-    patience: float = DELIVERY_PATIENCE,
+    patience: float = PATIENCE,
     stop: Callable[[], bool] = lambda: False,
 ) -> str:
     """Run one attempt to its end and deliver everything. Returns succeeded, failed, cancelled or stale.
 
     `run` is the training function (default `bcd.api.run_job`), `patience` the seconds for which an unanswered delivery
-    is kept up, `stop` asks for an early end. Nothing that training raises leaves this function: it becomes a record.
+    is kept up and storage that is full or away is waited for, `stop` asks for an early end. Nothing that training
+    raises leaves this function: it becomes a record.
     """
     channel = channel or HttpChannel(args.api_url, args.attempt_id, args.epoch, args.token)
     try:
@@ -105,7 +115,7 @@ def run_attempt(
     except (Stale, Unreachable):
         return "stale"
     outbox = Outbox(args.folder / "outbox.jsonl", channel, next_seq=ticket.next_seq, lease_seconds=ticket.lease_seconds)
-    final = _train(args, ticket, outbox, run, stop)
+    final = _train(args, ticket, outbox, run, patience, stop)
     delivered = outbox.close(patience)
     if outbox.stale.is_set():
         final = "stale"
@@ -127,15 +137,23 @@ def _fetch_ticket(channel: Channel, patience: float, stop: Callable[[], bool]) -
 
 
 def _train(
-    args: AttemptArgs, ticket: Ticket, outbox: Outbox, run: Callable[..., Any] | None, stop: Callable[[], bool]
+    args: AttemptArgs,
+    ticket: Ticket,
+    outbox: Outbox,
+    run: Callable[..., Any] | None,
+    patience: float,
+    stop: Callable[[], bool],
 ) -> str:
     """Train and write the final record, unless this attempt went stale. Returns the final state."""
-    storage = Storage(Path(args.storage))
-    sink = AttemptSink(outbox, storage)
+
+    def should_stop() -> bool:
+        return outbox.cancel.is_set() or outbox.stale.is_set() or stop()
+
     outbox.append("state", state="running")
     try:
+        sink = AttemptSink(outbox, open_store(args.storage), patience=patience, give_up=should_stop)
         spec = parse_spec(ticket.spec)
-        result = _call_run(args, ticket, spec, sink, outbox, run, stop)
+        result = _call_run(args, ticket, spec, sink, run, should_stop)
         sink.artifact("result", "student.safetensors", _result_file(Path(result.path)), int(result.steps))
         final: dict[str, Any] = {"state": "succeeded"}
     except BaseException as error:  # also SystemExit and the like: the service must hear of every end
@@ -151,9 +169,8 @@ def _call_run(
     ticket: Ticket,
     spec: JobSpec,
     sink: AttemptSink,
-    outbox: Outbox,
     run: Callable[..., Any] | None,
-    stop: Callable[[], bool],
+    should_stop: Callable[[], bool],
 ) -> Any:
     if run is None:
         import torch
@@ -163,39 +180,35 @@ def _call_run(
         # Ray starts workers with one OpenMP thread; the job's own figure counts.
         torch.set_num_threads(spec.resources.cpus)
         run = run_job
-    storage = Storage(Path(args.storage))
-    workdir = args.folder / "run"
+    workdir, fetched = args.folder / "run", args.folder / "fetched"
     workdir.mkdir(parents=True, exist_ok=True)
-    resume = _valid_checkpoints(ticket.resume, storage, sink)
-    if resume:
-        sink.log(f"attempt {ticket.number} resumes from the checkpoint of step {_step_of(ticket, resume[0])}")
     return run(
         spec,
         workdir=workdir,
         sink=sink,
-        teacher_path=_teacher(spec, ticket, storage, workdir),
+        teacher_path=_teacher(spec, ticket, sink, workdir, fetched),
         data_cache=Path(args.data_cache),
-        resume_from=resume,
-        should_stop=lambda: outbox.cancel.is_set() or outbox.stale.is_set() or stop(),
+        resume_from=_valid_checkpoints(ticket, sink, fetched),
+        should_stop=should_stop,
     )
 
 
-def _step_of(ticket: Ticket, path: Path) -> int:
-    return next(stored.step for stored in ticket.resume if Path(stored.key).name == path.name)
+def _valid_checkpoints(ticket: Ticket, sink: AttemptSink, into: Path) -> Iterator[Path]:
+    """Checkpoints to resume from, newest first, whose content is still what was written; each fetched when asked for.
 
-
-def _valid_checkpoints(stored: list[StoredObject], storage: Storage, sink: AttemptSink) -> list[Path]:
-    """Checkpoints to resume from, newest first, whose content is still what was written."""
-    paths: list[Path] = []
-    for item in stored:
+    Storage that is away is waited for: it must never look like checkpoints that are lost.
+    """
+    for stored in ticket.resume:
         try:
-            paths.append(storage.get(item))
+            path = sink.fetch(stored, into)
         except CorruptObject as error:
-            sink.log(f"the checkpoint of step {item.step} is not usable, falling back: {error}", "warning")
-    return paths
+            sink.log(f"the checkpoint of step {stored.step} is not usable, falling back: {error}", "warning")
+            continue
+        sink.log(f"attempt {ticket.number} resumes from the checkpoint of step {stored.step}")
+        yield path
 
 
-def _teacher(spec: JobSpec, ticket: Ticket, storage: Storage, workdir: Path) -> Path | None:
+def _teacher(spec: JobSpec, ticket: Ticket, sink: AttemptSink, workdir: Path, into: Path) -> Path | None:
     if spec.teacher is None:
         return None
     if spec.teacher.path is not None:
@@ -203,7 +216,7 @@ def _teacher(spec: JobSpec, ticket: Ticket, storage: Storage, workdir: Path) -> 
     if ticket.teacher is None:
         raise BadTeacher(f"the teacher, job {spec.teacher.job}, has no stored result")
     try:
-        stored = storage.get(ticket.teacher)
+        stored = sink.fetch(ticket.teacher, into)
     except CorruptObject as error:
         raise BadTeacher(f"the result of the teacher, job {spec.teacher.job}, is not usable: {error}") from error
     # Stored files are named by hash; readers go by the suffix.
@@ -239,7 +252,7 @@ def _final_record(error: BaseException) -> dict[str, Any]:
     return {
         "state": "failed",
         "cause": _one_line(cause),
-        "retryable": isinstance(error, OSError) and error.errno in _OF_THE_MACHINE,
+        "retryable": may_pass(error),
         "traceback": _printable(text)[-_TRACEBACK:],
     }
 

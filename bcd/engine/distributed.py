@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection, Pipe, wait
@@ -62,7 +62,7 @@ def run_together(
     sink: RunSink,
     teacher_path: Path | None = None,
     data_cache: Path | None = None,
-    resume_from: Sequence[Path] = (),
+    resume_from: Iterable[Path] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """`bcd.api.run_job` in `spec.resources.world` processes. None of them is left when it returns or raises."""

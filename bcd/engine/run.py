@@ -6,7 +6,7 @@ Where several processes train together, each of them comes through here; only th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
@@ -39,7 +39,7 @@ def run_here(
     sink: RunSink,
     teacher_path: Path | None = None,
     data_cache: Path | None = None,
-    resume_from: Sequence[Path] = (),
+    resume_from: Iterable[Path] = (),
     should_stop: Callable[[], bool] = lambda: False,
     processes: Processes | None = None,
 ) -> RunResult:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import storage
+from bcd.storage import CorruptObject, StorageUnavailable, Store
 from service.access.principal import Principal
 from service.errors import Problem
 from service.models import Artifact, Job
-from service.settings import Settings
 
 log = logging.getLogger("bcd.api")
 
@@ -34,19 +33,28 @@ def existing(session: Session, me: Principal, artifact_id: str) -> Artifact:
     return row
 
 
-def file_of(settings: Settings, row: Artifact) -> Path:
-    """The stored file. Raises `Problem` 410 when storage has lost it or holds another size."""
-    try:
-        path = storage.resolve(settings, row.key)
-        size = path.stat().st_size if path.is_file() else None
-    except (storage.BadKey, OSError) as error:
-        log.error("artifact %s cannot be read: %s", row.id, error)
-        size = None
+def require_stored(store: Store, row: Artifact) -> None:
+    """Raises `Problem`: 410 when storage has lost the file or holds another size, 503 when it cannot be asked."""
+    with storage_faults(row):
+        size = store.size(row.key)
     if size is None:
         raise Problem(410, f"the file of artifact {row.id} is gone from storage")
     if size != row.size:
         raise Problem(410, f"the file of artifact {row.id} is damaged: {size} bytes in storage, {row.size} expected")
-    return path
+
+
+@contextlib.contextmanager
+def storage_faults(row: Artifact) -> Iterator[None]:
+    """What storage raises, as a problem."""
+    try:
+        yield
+    except CorruptObject as error:
+        log.error("artifact %s cannot be read: %s", row.id, error)
+        raise Problem(410, f"the file of artifact {row.id} is gone from storage") from error
+    except StorageUnavailable as error:
+        log.error("artifact %s cannot be read now: %s", row.id, error)
+        detail = "storage does not answer right now; the file is not lost, try again"
+        raise Problem(503, detail, headers={"Retry-After": "5"}) from error
 
 
 def download_name(job_id: str, name: str) -> str:

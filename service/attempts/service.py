@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from bcd.records import (
@@ -25,6 +24,7 @@ from bcd.records import (
     StoredObject,
     Ticket,
 )
+from bcd.storage import object_key
 from service import storage
 from service.attempts import repository
 from service.attempts.outcome import asked_of, finish
@@ -139,7 +139,7 @@ def _refuse_unfit(record: Record) -> None:
     if isinstance(record, ArtifactRecord):
         if record.size > _MAX_SIZE:
             raise Problem(422, f"record {record.seq}: size {record.size} is larger than {_MAX_SIZE}")
-        if record.key != storage.object_key(record.sha256):
+        if record.key != object_key(record.sha256):
             raise Problem(422, f"record {record.seq}: the key is not that of content {record.sha256}")
 
 
@@ -212,11 +212,7 @@ def _remove_after_commit(session: Session, settings: Settings, keys: set[str]) -
     if not keys:
         return
     session.flush()
-    unused = keys - repository.keys_in_use(session, keys)
-
-    @event.listens_for(session, "after_commit", once=True)
-    def _remove(_: Session) -> None:
-        storage.remove(settings, unused)
+    storage.remove_after_commit(session, settings, keys - repository.keys_in_use(session, keys))
 
 
 def _store_evaluation(session: Session, attempt: Attempt, job: Job, record: EvaluationRecord, now: float) -> None:

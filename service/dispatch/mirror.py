@@ -9,14 +9,19 @@ from __future__ import annotations
 import json
 import logging
 import os
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from bcd.records import StoredObject
+from bcd.storage import CorruptObject
+from service import storage
 from service.db import Database
 from service.dispatch.mlflow_api import NOT_THERE, Mlflow, MlflowAway, MlflowRefused
 from service.models import TERMINAL, Artifact, Evaluation, Event, Job, JobState, Point, Series
@@ -154,16 +159,23 @@ class Mirror:
         for artifact in work.files:
             if sent.get(artifact.name) == artifact.sha256:
                 continue
-            file = self._settings.storage / artifact.key
-            if not file.exists():
-                log.warning("job %s: %s is not in storage and cannot be copied", work.job.id, artifact.name)
+            try:
+                self._upload(experiment, run, artifact)
+            except CorruptObject as error:
+                log.warning("job %s: %s cannot be copied: %s", work.job.id, artifact.name, error)
                 continue
-            self._mlflow.upload(experiment, run, f"{artifact.type}/{artifact.name}", file)
             sent[artifact.name] = artifact.sha256
             done["files"] = sent
         if work.job.state == JobState.SUCCEEDED and any(artifact.type == "result" for artifact in work.files):
             tags = {JOB_TAG: work.job.id}
             done["version"] = self._mlflow.register(f"bcd-{work.job.name}", run, "result", tags)
+
+    def _upload(self, experiment: str, run: str, artifact: Artifact) -> None:
+        self._settings.work.mkdir(parents=True, exist_ok=True)  # there the dispatcher removes what a crash leaves
+        with tempfile.TemporaryDirectory(prefix="mirror-", dir=self._settings.work) as aside:
+            stored = StoredObject(key=artifact.key, sha256=artifact.sha256, size=artifact.size, step=artifact.step)
+            file = storage.of(self._settings).get(stored, into=Path(aside))
+            self._mlflow.upload(experiment, run, f"{artifact.type}/{artifact.name}", file)
 
     def _save(self, job_id: str, run: str | None, done: dict[str, Any], event_id: int, *, complete: bool) -> None:
         with self._db.write() as session:

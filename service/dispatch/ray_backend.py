@@ -117,7 +117,7 @@ class RayBackend:
             attempt_id=launch.attempt_id,
             epoch=launch.epoch,
             api_url=self._settings.api_url,
-            storage=str(self._settings.storage),
+            storage=self._settings.storage_uri,
             work=str(self._settings.work),
             data_cache=str(self._settings.data_cache),
             token=attempt_token(self._settings, launch.attempt_id, launch.epoch),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from bcd.records import RecordBatch
+from service import storage
 from service.attempts.outcome import lose
 from service.attempts.service import LIVE, apply_records
 from service.db import Database
@@ -74,6 +76,7 @@ class Reconciler:
         self._stopping: dict[str, float] = {}
         self._strays: dict[str, float] = {}
         self._next_sweep = 0.0
+        self._sweeper: threading.Thread | None = None
 
     def tick(self) -> None:
         """One round. Raises `BackendAway` when the cluster gives no answer to what must be asked first."""
@@ -233,8 +236,11 @@ class Reconciler:
         for folder in self._old(self._settings.work):
             if folder.name not in live:
                 shutil.rmtree(folder, ignore_errors=True)
-        for file in self._old(self._settings.storage / "tmp"):
-            file.unlink(missing_ok=True)
+        if self._sweeper is None or not self._sweeper.is_alive():
+            # On a thread of its own: storage that hangs must not hold up the round.
+            before = self._clock() - WORK_KEPT
+            self._sweeper = threading.Thread(target=storage.sweep, args=(self._settings, before), daemon=True)
+            self._sweeper.start()
 
     def _old(self, parent: Path) -> Iterator[Path]:
         for path in parent.iterdir() if parent.is_dir() else ():

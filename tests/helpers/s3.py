@@ -13,8 +13,6 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from bcd.storage import CorruptObject, Store, open_store
-
 _NUMBERS = itertools.count(1)
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "key",
@@ -88,15 +86,3 @@ class Inside:
             (self._root / key).unlink()
         else:
             self._s3.delete_object(Bucket=self._bucket, Key=self._prefix + key)
-
-
-def content_of(store: Store, key: str) -> bytes | None:
-    """All bytes of a stored file, None if there is none."""
-    try:
-        size = store.size(key)
-        return None if size is None else b"".join(store.read(key, 0, size))
-    except CorruptObject:
-        return None
-
-
-__all__ = ["Inside", "closed_port", "content_of", "new_bucket", "open_store", "s3_server", "use_server"]

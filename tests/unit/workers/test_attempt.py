@@ -12,7 +12,6 @@ import pytest
 from bcd.api import PROCESS_DIED, Cancelled, JobError
 from bcd.records import StoredObject, Ticket
 from workers.attempt import AttemptArgs, run_attempt
-from workers.storage import Storage
 
 SPEC: dict[str, Any] = {
     "name": "test",

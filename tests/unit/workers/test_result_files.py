@@ -10,7 +10,6 @@ from bcd.eval import load_predictions
 from bcd.records import StoredObject, Ticket
 from tests.helpers.runs import TINY
 from workers.attempt import AttemptArgs, run_attempt
-from workers.storage import Storage
 
 
 def test_predictions_and_report_are_stored_like_the_student(tmp_path: Path, service) -> None:
