@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -59,9 +60,10 @@ class FolderStore:
         path = self._path(key)
         try:
             with self._reading(key):
-                return path.stat().st_size if path.is_file() else None
+                found = path.stat()
         except CorruptObject:
             return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
         path = self._path(key)

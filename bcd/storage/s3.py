@@ -87,9 +87,10 @@ class S3Store:
         return path
 
     def size(self, key: str) -> int | None:
+        place = self._place(key)
         try:
             with self._asking():
-                return int(self._client.head_object(**self._place(key))["ContentLength"])
+                return int(self._client.head_object(**place)["ContentLength"])
         except CorruptObject:
             self.check()  # the answer to HEAD does not tell a missing object from a missing bucket
             return None

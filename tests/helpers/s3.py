@@ -7,7 +7,9 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -44,10 +46,20 @@ def use_server(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
         monkeypatch.setenv(name, value)
 
 
+def s3_client() -> Any:
+    """A client of the server in use."""
+    return _client(os.environ["AWS_ENDPOINT_URL_S3"])
+
+
+@cache  # making one takes most of a second
+def _client(endpoint: str) -> Any:
+    return boto3.session.Session().client("s3", endpoint_url=endpoint)
+
+
 def new_bucket() -> str:
     """The address of a prefix in a bucket that no other test has."""
     name = f"bcd-test-{os.getpid()}-{next(_NUMBERS)}"
-    boto3.session.Session().client("s3").create_bucket(Bucket=name)
+    s3_client().create_bucket(Bucket=name)
     return f"s3://{name}/some/place"
 
 
@@ -61,7 +73,7 @@ class Inside:
     """What lies in a store, seen and changed behind its back."""
 
     def __init__(self, uri: str):
-        self._s3 = boto3.session.Session().client("s3") if uri.startswith("s3://") else None
+        self._s3 = s3_client() if uri.startswith("s3://") else None
         self._root = Path(uri)
         _, _, self._bucket, *rest = [*uri.split("/"), ""]
         self._prefix = "".join(f"{part}/" for part in rest if part)

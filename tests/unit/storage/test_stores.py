@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from bcd.records import StoredObject
 from bcd.storage import BadAddress, CorruptObject, StorageUnavailable, Store, object_key, open_store, read_address
-from tests.helpers.s3 import Inside, closed_port, new_bucket, s3_server, use_server
+from tests.helpers.s3 import Inside, closed_port, new_bucket, s3_client, s3_server, use_server
 
 SIZE = 3_000_000
 ABSENT = object_key("a" * 64)
@@ -288,7 +287,7 @@ def test_half_written_files_of_dead_writers_are_removed_from_a_folder(tmp_path):
 
 def test_half_written_uploads_of_dead_writers_are_removed_from_a_bucket(s3_uri, weights):
     store, inside = open_store(s3_uri), Inside(s3_uri)
-    stored, client = store.put(weights), boto3.session.Session().client("s3")
+    stored, client = store.put(weights), s3_client()
     bucket = s3_uri.split("/")[2]
     for key in (f"some/place/{ABSENT}", "somebody/else"):
         upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]

@@ -11,6 +11,7 @@ import pytest
 
 from bcd.api import PROCESS_DIED, Cancelled, JobError
 from bcd.records import StoredObject, Ticket
+from bcd.storage import open_store
 from workers.attempt import AttemptArgs, run_attempt
 
 SPEC: dict[str, Any] = {
@@ -34,20 +35,9 @@ def args(tmp_path: Path) -> AttemptArgs:
     )
 
 
-@pytest.fixture
-def storage(args):
-    return Storage(Path(args.storage))
-
-
 def ticket(spec: dict[str, Any] = SPEC, **more: Any) -> Ticket:
     values = {"job_id": "job_1", "attempt_id": "att_1", "number": 1, "epoch": 1, "lease_seconds": 30.0}
     return Ticket(spec=spec, **{**values, **more})
-
-
-def store(storage: Storage, folder: Path, text: str, step: int = 0) -> StoredObject:
-    path = folder / f"{step}.bin"
-    path.write_text(text)
-    return storage.put(path, step=step)
 
 
 def train(spec, *, workdir, sink, **_):
@@ -73,7 +63,7 @@ def run(args, service, function, **more):
     return run_attempt(args, run=function, channel=service, patience=20, **more)
 
 
-def test_a_run_reports_everything_in_order_and_clears_its_folder(args, service, storage):
+def test_a_run_reports_everything_in_order_and_clears_its_folder(args, service, tmp_path):
     service._ticket = ticket()
     assert run(args, service, train) == "succeeded"
     assert kinds(service) == ["running", *["metric"] * 4, "checkpoint", "evaluation", "result", "succeeded"]
@@ -81,7 +71,7 @@ def test_a_run_reports_everything_in_order_and_clears_its_folder(args, service, 
     assert checkpoint.name == "step-00000004.ckpt"
     assert (result.name, result.step) == ("student.safetensors", 4)
     stored = StoredObject(key=result.key, sha256=result.sha256, size=result.size)
-    assert storage.get(stored).read_bytes() == b"weights"
+    assert open_store(args.storage).get(stored, into=tmp_path).read_bytes() == b"weights"
     assert not args.folder.exists()
 
 
@@ -232,47 +222,6 @@ def test_values_that_are_not_finite_become_a_warning(args, service):
     assert first.values == {"lr": 0.1}
     assert (warning.level, warning.text) == ("warning", "step 1: not a finite number: loss")
     assert second.kind == "log"
-
-
-def test_resumes_from_the_newest_checkpoint_that_is_still_whole(args, service, storage, tmp_path):
-    newest, middle, oldest = (store(storage, tmp_path, f"checkpoint {step}", step) for step in (30, 20, 10))
-    (storage.root / newest.key).write_text("checkpoint 3")  # cut short
-    service._ticket = ticket(resume=[newest, middle, oldest])
-    seen: list[str] = []
-
-    def resume(spec, *, resume_from, **given):
-        seen.extend(path.read_text() for path in resume_from)
-        return train(spec, **given)
-
-    assert run(args, service, resume) == "succeeded"
-    assert seen == ["checkpoint 20", "checkpoint 10"]
-    texts = [record.text for record in service.records if record.kind == "log"]
-    assert "step 30 is not usable" in texts[0]
-    assert "resumes from the checkpoint of step 20" in texts[1]
-
-
-WITH_TEACHER = {**SPEC, "teacher": {"job": "job_0"}, "methods": [{"type": "bckd"}]}
-
-
-def test_the_teacher_is_handed_over_under_a_name_with_the_right_suffix(args, service, storage, tmp_path):
-    service._ticket = ticket(WITH_TEACHER, teacher=store(storage, tmp_path, "teacher weights"))
-    seen: list[Path] = []
-
-    def look(spec, *, teacher_path, **given):
-        assert teacher_path.read_text() == "teacher weights"
-        seen.append(teacher_path)
-        return train(spec, **given)
-
-    assert run(args, service, look) == "succeeded"
-    assert seen[0].suffix == ".safetensors"
-
-
-def test_a_damaged_teacher_fails_the_job_with_a_clear_cause(args, service, storage, tmp_path):
-    teacher = store(storage, tmp_path, "teacher weights")
-    (storage.root / teacher.key).unlink()
-    service._ticket = ticket(WITH_TEACHER, teacher=teacher)
-    assert run(args, service, train) == "failed"
-    assert service.records[-1].cause.startswith("the result of the teacher, job job_0, is not usable")
 
 
 def test_a_second_process_of_the_same_attempt_goes_on_behind_the_first(args, service):

@@ -8,6 +8,7 @@ from pathlib import Path
 from bcd.api import run_job
 from bcd.eval import load_predictions
 from bcd.records import StoredObject, Ticket
+from bcd.storage import open_store
 from tests.helpers.runs import TINY
 from workers.attempt import AttemptArgs, run_attempt
 
@@ -26,7 +27,9 @@ def test_predictions_and_report_are_stored_like_the_student(tmp_path: Path, serv
     }  # fmt: skip
     assert {found[name].step for name in ("predictions.npz", "report.json", "student.safetensors")} == {2}
     path = {
-        name: Storage(Path(args.storage)).get(StoredObject(key=one.key, sha256=one.sha256, size=one.size))
+        name: open_store(args.storage).get(
+            StoredObject(key=one.key, sha256=one.sha256, size=one.size), into=tmp_path / "got"
+        )
         for name, one in found.items()
     }
     evaluation = next(record for record in service.records if record.kind == "evaluation")
