@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import tempfile
 import time
 from copy import deepcopy
 from pathlib import Path
@@ -13,6 +13,7 @@ from httpx import Response
 from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
+from service import storage
 from service.access.principal import Principal
 from service.app import create_app, prepare
 from service.auth import attempt_token, owner_token
@@ -116,12 +117,11 @@ class FakeWorker:
 
     def artifact(self, type: str, name: str, step: int, content: bytes) -> dict[str, Any]:
         """Put content into storage, as a worker does, and record it."""
-        sha = hashlib.sha256(content).hexdigest()
-        key = f"objects/{sha[:2]}/{sha}"
-        path = self.client.app.state.settings.storage / key  # type: ignore[attr-defined]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        return self.record("artifact", type=type, name=name, step=step, sha256=sha, size=len(content), key=key)
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            stored = storage.of(self.client.app.state.settings).put(Path(file.name), step=step)  # type: ignore[attr-defined]
+        return self.record("artifact", type=type, name=name, **stored.model_dump())
 
     def evaluation(
         self, ap: float | None, *, step: int = 4, name: str = "final", protocol: str = "p"

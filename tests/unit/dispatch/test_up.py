@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -103,6 +104,17 @@ def test_a_home_that_cannot_be_made_is_told_in_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UpError, match=r"cannot make the folder .*file.*choose another --home"):
         Tree(Settings.load(tmp_path / "file" / "home")).start()
+
+
+def test_storage_that_cannot_be_used_is_told_before_anything_is_started(settings, s3_uri):
+    settings = replace(settings, storage_uri="s3://no-such-bucket")
+    with pytest.raises(UpError, match="the bucket no-such-bucket .* does not exist .*BCD_STORAGE"):
+        Tree(settings).start()
+    (settings.home / "file").touch()
+    settings = replace(settings, storage_uri=str(settings.home / "file"))
+    with pytest.raises(UpError, match="file cannot be written.*BCD_STORAGE"):
+        Tree(settings).start()
+    assert find_processes(settings) == []
 
 
 def test_the_watch_survives_a_child_that_cannot_be_started(settings, monkeypatch):

@@ -23,13 +23,20 @@ settings = Settings.load(sys.argv[1])
 prepare(settings)
 create_app(settings).openapi()
 loaded = {name.split(".")[0] for name in sys.modules}
-heavy = {"torch", "torchvision", "ray", "mlflow", "workers", "sklearn", "pandas"} & loaded
+heavy = {"torch", "torchvision", "ray", "mlflow", "workers", "sklearn", "pandas", "boto3", "moto"} & loaded
 sys.exit(f"imported {sorted(heavy)}" if heavy else 0)
 """
 
 
 def test_the_application_imports_neither_torch_nor_ray_nor_mlflow(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", CREATE_APP, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_on_s3_it_imports_what_speaks_to_it_and_still_no_torch(tmp_path: Path) -> None:
+    code = CREATE_APP.replace('"boto3", ', "").replace("loaded =", "import bcd.storage.s3\nloaded =")
+    env = {**os.environ, "BCD_STORAGE": "s3://bucket/place"}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
 
 
