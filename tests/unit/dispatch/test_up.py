@@ -108,11 +108,11 @@ def test_a_home_that_cannot_be_made_is_told_in_one_line(tmp_path):
 
 def test_storage_that_cannot_be_used_is_told_before_anything_is_started(settings, s3_uri):
     settings = replace(settings, storage_uri="s3://no-such-bucket")
-    with pytest.raises(UpError, match="the bucket no-such-bucket .* does not exist .*BCD_STORAGE"):
+    with pytest.raises(UpError, match=r"the bucket no-such-bucket .* does not exist .*BCD_STORAGE"):
         Tree(settings).start()
     (settings.home / "file").touch()
     settings = replace(settings, storage_uri=str(settings.home / "file"))
-    with pytest.raises(UpError, match="file cannot be written.*BCD_STORAGE"):
+    with pytest.raises(UpError, match=r"file cannot be written.*BCD_STORAGE"):
         Tree(settings).start()
     assert find_processes(settings) == []
 

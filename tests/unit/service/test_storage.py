@@ -71,7 +71,7 @@ def test_a_place_that_cannot_hold_storage_is_refused_by_name(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BCD_STORAGE", text)
-    with pytest.raises(SystemExit, match="BCD_STORAGE: .*s3://bucket/prefix"):
+    with pytest.raises(SystemExit, match=r"BCD_STORAGE: .*s3://bucket/prefix"):
         Settings.load(tmp_path)
 
 
