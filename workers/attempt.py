@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bcd import crash
 from bcd.records import StoredObject, Ticket
 from bcd.spec import JobSpec, parse_spec
 from workers.channel import Channel, HttpChannel, Stale, Unreachable
@@ -81,6 +82,8 @@ class AttemptSink:
 
     def artifact(self, type: str, name: str, path: Path, step: int) -> None:
         stored = self._storage.put(path, step=step)
+        if type == "result":
+            crash.point("result.stored")
         self._outbox.append(
             "artifact", type=type, name=name, step=step, sha256=stored.sha256, size=stored.size, key=stored.key
         )
@@ -104,6 +107,7 @@ def run_attempt(
         ticket = _fetch_ticket(channel, patience, stop)
     except (Stale, Unreachable):
         return "stale"
+    crash.point("ticket.fetched")
     outbox = Outbox(args.folder / "outbox.jsonl", channel, next_seq=ticket.next_seq, lease_seconds=ticket.lease_seconds)
     final = _train(args, ticket, outbox, run, stop)
     delivered = outbox.close(patience)
@@ -133,6 +137,7 @@ def _train(
     storage = Storage(Path(args.storage))
     sink = AttemptSink(outbox, storage)
     outbox.append("state", state="running")
+    crash.point("outbox.first")
     try:
         spec = parse_spec(ticket.spec)
         result = _call_run(args, ticket, spec, sink, outbox, run, stop)
@@ -143,6 +148,7 @@ def _train(
     if outbox.stale.is_set():
         return "stale"
     outbox.append("state", **final)
+    crash.point("final.recorded")
     return str(final["state"])
 
 
