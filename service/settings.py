@@ -15,7 +15,11 @@ DEFAULT_HOME = ".bcd"
 class Settings:
     """Resolved settings of one installation; `Settings.load()` reads `BCD_*` environment variables.
 
-    All times are in seconds.
+    All times are in seconds. `leader_seconds`: a dispatcher that was not heard of for so long is replaced by another
+    one. `start_seconds`: a worker that did not begin by then is started again, and given up after as long once more.
+    `stop_seconds`: what a worker gets to write a checkpoint and stop when its job is cancelled or paused.
+    `retry_seconds`: the pause after a fault of the infrastructure, doubled with each that follows.
+    `unplaceable_seconds`: how long a job waits for a node that could hold it where none was ever seen.
     """
 
     home: Path
@@ -30,6 +34,11 @@ class Settings:
     poll_seconds: float = 0.3
     max_body_bytes: int = 1_000_000
     max_attempts: int = 5
+    leader_seconds: float = 10.0
+    start_seconds: float = 120.0  # a cold worker on a busy machine needs a good part of a minute to import torch
+    stop_seconds: float = 45.0
+    retry_seconds: float = 1.0
+    unplaceable_seconds: float = 600.0
     allowed_hosts: tuple[str, ...] = field(default=("127.0.0.1", "localhost", "testserver"))
 
     @property
@@ -85,7 +94,8 @@ class Settings:
         }
         readers = {
             "database_url": str, "api_port": int, "mlflow_port": int, "ray_port": int,
-            "lease_seconds": float, "poll_seconds": float, "max_attempts": int,
+            "lease_seconds": float, "poll_seconds": float, "max_attempts": int, "leader_seconds": float,
+            "start_seconds": float, "stop_seconds": float, "retry_seconds": float, "unplaceable_seconds": float,
         }  # fmt: skip
         for name, read in readers.items():
             text = os.environ.get(f"BCD_{name.upper()}")

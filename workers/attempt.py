@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bcd import crash
 from bcd.records import StoredObject, Ticket
 from bcd.spec import JobSpec, parse_spec
 from bcd.storage import CorruptObject, Store, open_store
@@ -81,6 +82,8 @@ class AttemptSink:
 
     def artifact(self, type: str, name: str, path: Path, step: int) -> None:
         stored = self._patiently(lambda: self._store.put(path, step=step))
+        if type == "result":
+            crash.point("result.stored")
         self._outbox.append(
             "artifact", type=type, name=name, step=step, sha256=stored.sha256, size=stored.size, key=stored.key
         )
@@ -114,6 +117,7 @@ def run_attempt(
         ticket = _fetch_ticket(channel, patience, stop)
     except (Stale, Unreachable):
         return "stale"
+    crash.point("ticket.fetched")
     outbox = Outbox(args.folder / "outbox.jsonl", channel, next_seq=ticket.next_seq, lease_seconds=ticket.lease_seconds)
     final = _train(args, ticket, outbox, run, patience, stop)
     delivered = outbox.close(patience)
@@ -150,6 +154,7 @@ def _train(
         return outbox.cancel.is_set() or outbox.stale.is_set() or stop()
 
     outbox.append("state", state="running")
+    crash.point("outbox.first")
     try:
         sink = AttemptSink(outbox, open_store(args.storage), patience=patience, give_up=should_stop)
         spec = parse_spec(ticket.spec)
@@ -161,6 +166,7 @@ def _train(
     if outbox.stale.is_set():
         return "stale"
     outbox.append("state", **final)
+    crash.point("final.recorded")
     return str(final["state"])
 
 

@@ -28,7 +28,7 @@ class Supervisor:
         self._attempt: str | None = None
         self._ready = False
         born = psutil.Process().create_time()
-        self._process = {"pid": os.getpid(), "host": socket.gethostname(), "born": born}
+        self._process = {"pid": os.getpid(), "host": socket.gethostname(), "born": born, "node": _node_id()}
 
     def warm(self) -> bool:
         """Import what training needs (about 8 s). True when done."""
@@ -70,3 +70,9 @@ class Supervisor:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _node_id() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())

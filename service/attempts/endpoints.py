@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import ValidationError
 
+from bcd import crash
 from bcd.records import RecordAck, RecordBatch, Ticket
 from service.attempts import service
 from service.deps import Config, Db
@@ -32,4 +33,7 @@ def post_records(db: Db, settings: Config, attempt_id: str, raw: Annotated[bytes
     except ValidationError as error:
         raise from_validation([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]) from None
     with db.write() as session:
-        return service.apply_records(session, settings, attempt_id, batch)
+        ack = service.apply_records(session, settings, attempt_id, batch)
+        crash.point("records.applied")
+    crash.point("records.committed")
+    return ack

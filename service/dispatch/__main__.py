@@ -1,7 +1,8 @@
 """The dispatcher process: `python -m service.dispatch --home HOME`.
 
-It may be killed at any moment and started again: everything it knows is in the database. It ends by itself (status
-75, to be started again) when Ray goes away, because a Ray driver cannot outlive its cluster.
+It may be killed at any moment and started again: everything it knows is in the database. Of several one leads and the
+others stand by. It ends by itself (status 75, to be started again) when Ray goes away, because a Ray driver cannot
+outlive its cluster; a database that is away it outlives.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import httpx
+from sqlalchemy.exc import OperationalError
 
 from service import migrations
 from service.auth import ensure_secrets
 from service.db import Database
-from service.dispatch.backend import BackendAway
+from service.dispatch.leadership import Leadership
+from service.dispatch.loop import Background, Dispatcher
 from service.dispatch.mirror import Mirror
 from service.dispatch.ray_backend import RayBackend, require_token
 from service.dispatch.reconciler import Reconciler
@@ -41,15 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     require_token()
     ensure_secrets(settings)
-    migrations.upgrade(settings.database_url)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    db = Database(settings.database_url)
-    mirror = Mirror(settings, db)
-    mirror.start()
-    status = _run(settings, db, stop)
-    mirror.stop(timeout=2.0)
+    _stop_on_signals(stop)
+    _wait_for_database(settings, stop)
+    status = _run(settings, Database(settings.database_url), stop)
     logging.shutdown()
     # Not ray.shutdown(): it waits for the cluster, which may be gone. The workers are detached and go on.
     os._exit(status)
@@ -63,32 +63,67 @@ def _run(settings: Settings, db: Database, stop: threading.Event) -> int:
         if stop.wait(0.2):
             return 0
     backend.connect()
-    for number in (signal.SIGTERM, signal.SIGINT):  # Ray has put its own in their place
-        signal.signal(number, lambda *_: stop.set())
-    log.info("connected to Ray, %s", backend.capacity())
-    reconciler = Reconciler(settings, db, backend, spares=_spares(backend.capacity().cpus))
+    _stop_on_signals(stop)  # Ray has put its own in their place
+    log.info("connected to Ray")
+
+    def term() -> tuple[Reconciler, Sequence[Background]]:
+        nonlocal backend
+        backend = RayBackend(settings)
+        cpus = sum(node.cpus for node in backend.nodes() if node.alive)
+        reconciler = Reconciler(
+            settings, db, backend, lead, spares=_spares(cpus), service_up=lambda: _answers(settings.api_url)
+        )
+        return reconciler, [Mirror(settings, db)]
+
+    lead = Leadership(db, "dispatch", seconds=settings.leader_seconds)
+    dispatcher = Dispatcher(lead, term)
     pulse = _Pulse()
-    answered, warm = time.monotonic(), -1
+    answered, told = time.monotonic(), None
     while not stop.is_set():
-        try:
-            pulse.beat()
-            reconciler.tick()
+        pulse.beat()
+        if dispatcher.round():
             answered = time.monotonic()
-        except BackendAway as error:
-            log.warning("%s", error)
-        except Exception:
-            log.exception("a round failed; the next one follows")
+        else:
             stop.wait(1.0)
         if backend.listening():
             answered = time.monotonic()
         elif time.monotonic() - answered > RAY_PATIENCE:
             log.warning("Ray is gone; ending, to be started again")
+            dispatcher.close()
             return TRY_AGAIN
-        if warm != backend.warm_spares():
-            warm = backend.warm_spares()
-            _write_json(ready, {"pid": os.getpid(), "warm_workers": warm})
+        state = {"pid": os.getpid(), "leads": dispatcher.leads, "warm_workers": backend.warm_spares()}
+        if state != told:
+            _write_json(ready, state)
+            told = state
         stop.wait(settings.poll_seconds)
+    dispatcher.close()
     return 0
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+
+def _wait_for_database(settings: Settings, stop: threading.Event) -> None:
+    """Bring the database to the newest revision, as soon as it answers."""
+    told = False
+    while not stop.is_set():
+        try:
+            migrations.upgrade(settings.database_url)
+            return
+        except OperationalError as error:
+            if not told:
+                log.warning("the database does not answer yet: %s", str(error).splitlines()[0])
+                told = True
+            stop.wait(1.0)
+
+
+def _answers(api_url: str) -> bool:
+    try:
+        return httpx.get(f"{api_url}/healthz", timeout=2.0, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
 
 
 class _Pulse:
@@ -114,7 +149,7 @@ def _spares(cpus: int) -> int:
     return max(0, int(text)) if text.isdigit() else min(2, cpus)
 
 
-def _write_json(path: os.PathLike[str], value: dict[str, object]) -> None:
+def _write_json(path: os.PathLike[str], value: Mapping[str, object]) -> None:
     aside = f"{os.fspath(path)}.new"
     with open(aside, "w", encoding="utf-8") as file:
         json.dump(value, file)

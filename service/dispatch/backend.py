@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,34 +14,55 @@ class BackendAway(Exception):
 
 
 @dataclass(frozen=True)
-class Capacity:
-    """What the whole cluster has, used or not."""
+class NodeInfo:
+    """A machine of the cluster and what it has in all, used or not. `memory` in GiB; `spares`: idle workers there."""
 
+    id: str
+    name: str
+    alive: bool
     cpus: int
     gpus: int
+    memory: float
+    spares: int = 0
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an attempt occupies, over all its processes. `gpus` below 1 is a share of one; `memory` in GiB."""
+
+    cpus: float
+    gpus: float = 0
+    memory: float | None = None  # not counted
+    processes: int = 1
 
 
 @dataclass(frozen=True)
 class Launch:
-    """All that it takes to start an attempt's worker."""
+    """All that it takes to start an attempt's worker. `node` is where it should run, None: anywhere."""
 
     attempt_id: str
     epoch: int
     actor: str
-    gpus: float
+    gpus: float = 0
+    memory: float | None = None  # GiB
+    processes: int = 1
+    node: str | None = None
 
 
 class Backend(Protocol):
     """A cluster that runs one worker process for each attempt. Calls return quickly or raise `BackendAway`."""
 
-    def capacity(self) -> Capacity:
-        """Raises `BackendAway`."""
+    def nodes(self) -> Sequence[NodeInfo]:
+        """The machines that are there, and maybe some that are gone. Raises `BackendAway` when none is there."""
 
     def warm(self, count: int) -> None:
         """Keep `count` idle workers ready, starting at most one at a time. Called again and again."""
 
-    def pick_actor(self, gpus: float) -> str:
-        """The name for the next attempt's worker: that of an idle one, or a new one. Reserves nothing."""
+    def pick_actor(self, needs: Needs, nodes: Sequence[str], taken: Collection[str]) -> tuple[str, str | None]:
+        """The name for an attempt's worker and its node: an idle one on one of `nodes`, else a new one on the first.
+
+        Names in `taken` are not picked. No `nodes`: anywhere. Reserves nothing.
+        """
 
     def launch(self, launch: Launch) -> None:
         """Start the attempt in the worker of that name. Doing it again is harmless. Raises `BackendAway`."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
-from service.dispatch.backend import BackendAway, Capacity, Launch, Liveness
+from service.dispatch.backend import BackendAway, Launch, Liveness, Needs, NodeInfo
 
 
 class FakeBackend:
     """Like the Ray backend, `launch` twice under one name starts one worker. `on_start` runs where a worker would."""
 
-    def __init__(self, cpus: int = 2, gpus: int = 0, on_start: Callable[[Launch], None] | None = None):
-        self.size = Capacity(cpus, gpus)
+    def __init__(self, *sizes: NodeInfo, on_start: Callable[[Launch], None] | None = None):
+        self.sizes = list(sizes) or [node("head", cpus=2)]
         self.away = False
         self.workers: dict[str, Liveness] = {}
         self.started: list[Launch] = []
@@ -21,16 +21,19 @@ class FakeBackend:
         self.spares: list[str] = []
         self._on_start = on_start
 
-    def capacity(self) -> Capacity:
+    def nodes(self) -> Sequence[NodeInfo]:
         self._ask()
-        return self.size
+        return self.sizes
 
     def warm(self, count: int) -> None:
         if len(self.spares) < count:
             self.spares.append(f"worker-{secrets.token_hex(4)}")
 
-    def pick_actor(self, gpus: float) -> str:
-        return self.spares[0] if self.spares and not gpus else f"worker-{secrets.token_hex(4)}"
+    def pick_actor(self, needs: Needs, nodes: Sequence[str], taken: Collection[str]) -> tuple[str, str | None]:
+        idle = [name for name in self.spares if name not in taken]
+        if idle and not needs.gpus and needs.processes == 1:
+            return idle[0], nodes[0] if nodes else None
+        return f"worker-{secrets.token_hex(4)}", nodes[0] if nodes else None
 
     def launch(self, launch: Launch) -> None:
         self._ask()
@@ -57,3 +60,8 @@ class FakeBackend:
     def _ask(self) -> None:
         if self.away:
             raise BackendAway("the cluster does not answer")
+
+
+def node(name: str, *, cpus: int, gpus: int = 0, memory: float = 64.0, alive: bool = True) -> NodeInfo:
+    """A node whose id is its name."""
+    return NodeInfo(name, name, alive, cpus, gpus, memory)

@@ -11,14 +11,17 @@ import secrets
 import signal
 import socket
 import time
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import psutil
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from service.auth import attempt_token
-from service.dispatch.backend import BackendAway, Capacity, Launch, Liveness
+from service.dispatch.backend import BackendAway, Launch, Liveness, Needs, NodeInfo
 from service.settings import Settings
 from workers.attempt import AttemptArgs
 from workers.supervisor import NAMESPACE, Supervisor
@@ -48,8 +51,10 @@ class RayBackend:
         self._address = ("127.0.0.1", settings.ray_port)
         self._supervisor = ray.remote(Supervisor)
         self._spares: dict[str, Any] = {}  # name -> its warm-up under way, None once it is warm
+        self._spare_nodes: dict[str, str] = {}
         self._contacts: dict[str, _Contact] = {}
-        self._capacity: tuple[float, Capacity] | None = None
+        self._nodes: Sequence[NodeInfo] = ()
+        self._nodes_at = float("-inf")
 
     def listening(self) -> bool:
         """Does the head accept connections? Takes well under a millisecond."""
@@ -70,15 +75,15 @@ class RayBackend:
 
     # ------------------------------------------------------------------------------------------ Backend
 
-    def capacity(self) -> Capacity:
-        if self._capacity is None or time.monotonic() - self._capacity[0] > 5:
+    def nodes(self) -> Sequence[NodeInfo]:
+        if time.monotonic() - self._nodes_at > 5:
             self._ask()
-            total = ray.cluster_resources()
-            if not total.get("CPU"):
-                # Its node is gone or not yet there. Jobs must wait for it, not fail because they ask for too much.
+            found = [_node(row) for row in ray.nodes()]
+            if not any(node.alive and node.cpus for node in found):
                 raise BackendAway("Ray has no node right now")
-            self._capacity = time.monotonic(), Capacity(int(total["CPU"]), int(total.get("GPU", 0)))
-        return self._capacity[1]
+            self._nodes, self._nodes_at = found, time.monotonic()
+        spares = Counter(node for name, node in self._spare_nodes.items() if name in self._spares)
+        return [replace(node, spares=spares[node.id]) for node in self._nodes]
 
     def warm(self, count: int) -> None:
         for name, warming in list(self._spares.items()):
@@ -97,22 +102,28 @@ class RayBackend:
         # Nor next to an attempt that is still importing: it has a job to do.
         busy = any(contact.answer is None or not contact.answer["ready"] for contact in self._contacts.values())
         if len(self._spares) < count and not busy and self.listening():
-            name = _new_name()
-            self._spares[name] = self._actor(name, 0).warm.remote()
+            name, nodes = _new_name(), [node for node in self.nodes() if node.alive and node.cpus]
+            self._spare_nodes[name] = min(nodes, key=lambda node: (node.spares, node.gpus, node.id)).id
+            self._spares[name] = self._actor(name, 0, self._spare_nodes[name]).warm.remote()
 
     def warm_spares(self) -> int:
         """How many idle workers have finished importing."""
         return sum(warming is None for warming in self._spares.values())
 
-    def pick_actor(self, gpus: float) -> str:
+    def pick_actor(self, needs: Needs, nodes: Sequence[str], taken: Collection[str]) -> tuple[str, str | None]:
         # Ray hands out GPUs when an actor is made, so idle workers (made without) serve CPU attempts only.
-        if gpus or not self._spares:
-            return _new_name()
-        return min(self._spares, key=lambda name: self._spares[name] is not None)
+        if not needs.gpus:
+            place = {name: nodes.index(node) for name, node in self._spare_nodes.items() if node in nodes}
+            idle = [name for name in self._spares if name not in taken and (name in place or not nodes)]
+            if idle:
+                name = min(idle, key=lambda name: (place.get(name, 0), self._spares[name] is not None))
+                return name, self._spare_nodes[name] if nodes else None
+        return _new_name(), nodes[0] if nodes else None
 
     def launch(self, launch: Launch) -> None:
         self._ask()
         self._spares.pop(launch.actor, None)
+        self._spare_nodes.pop(launch.actor, None)
         args = AttemptArgs(
             attempt_id=launch.attempt_id,
             epoch=launch.epoch,
@@ -123,7 +134,7 @@ class RayBackend:
             token=attempt_token(self._settings, launch.attempt_id, launch.epoch),
         )
         contact = self._contacts.setdefault(launch.actor, _Contact())
-        contact.start = self._actor(launch.actor, launch.gpus).start.remote(asdict(args))
+        contact.start = self._actor(launch.actor, launch.gpus, launch.node).start.remote(asdict(args))
 
     def liveness(self, actor: str) -> Liveness:
         if not self.listening():
@@ -170,6 +181,7 @@ class RayBackend:
             self._ping(handle, contact)
             if contact.answer is not None and contact.answer["attempt"] is None and contact.start is None:
                 self._spares[name] = handle.warm.remote()  # left idle by an earlier dispatcher
+                self._spare_nodes[name] = contact.answer["node"]
             else:
                 found.append(name)
         return found
@@ -180,8 +192,11 @@ class RayBackend:
         if not self.listening():
             raise BackendAway(f"Ray does not answer on port {self._address[1]}")
 
-    def _actor(self, name: str, gpus: float) -> Any:
+    def _actor(self, name: str, gpus: float, node: str | None) -> Any:
         options = {"name": name, "namespace": NAMESPACE, "get_if_exists": True, "lifetime": "detached"}
+        if node is not None:
+            # Elsewhere where the node is gone, or Ray knows that its GPUs are taken.
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
         # num_cpus=0: what a job occupies is counted in the database, where it survives everything.
         return self._supervisor.options(
             **options, num_cpus=0, num_gpus=gpus, max_concurrency=8, max_restarts=0, max_task_retries=0
@@ -210,6 +225,19 @@ class RayBackend:
         if not right:
             log.error("worker %s is busy with another attempt", actor)
         return not right
+
+
+def _node(row: dict[str, Any]) -> NodeInfo:
+    """A machine as Ray describes it."""
+    has = row["Resources"]
+    return NodeInfo(
+        id=row["NodeID"],
+        name=row["NodeName"] or row["NodeManagerHostname"],
+        alive=row["Alive"],
+        cpus=int(has.get("CPU", 0)),
+        gpus=int(has.get("GPU", 0)),
+        memory=has.get("memory", 0.0) / 2**30,
+    )
 
 
 def _new_name() -> str:

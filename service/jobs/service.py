@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from bcd import crash
 from bcd.spec import JobSpec, SpecError, check_pair, parse_spec
 from service.access.principal import Principal
 from service.db import Database
@@ -45,7 +46,9 @@ def submit(db: Database, me: Principal, value: Any, options: Options = Options()
             if existing is not None:
                 return existing, False
             job = _insert(session, me, spec, options)
-            return job_out(job, [], None), True
+            crash.point("submit.inserted")
+        crash.point("submit.committed")
+        return job_out(job, [], None), True
     except IntegrityError:
         # PostgreSQL: another submission with this key committed between our look and our insert
         with db.read() as session:

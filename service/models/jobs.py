@@ -103,6 +103,9 @@ class Attempt(Base):
     cpus: Mapped[int] = mapped_column(Integer)
     gpus: Mapped[float] = mapped_column(Float)
     memory: Mapped[float | None] = mapped_column(Float)  # GiB
+    # The node that the dispatcher chose. None: several processes that may be on several nodes, or a worker that was
+    # made before anybody asked for it.
+    node: Mapped[str | None] = mapped_column(String(100))
     acked_seq: Mapped[int] = mapped_column(Integer, default=0)
     lease_until: Mapped[float] = mapped_column(Float)
     created_at: Mapped[float] = mapped_column(Float)

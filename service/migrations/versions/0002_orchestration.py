@@ -207,6 +207,7 @@ def upgrade() -> None:
     with op.batch_alter_table("attempts", schema=None) as batch_op:
         batch_op.add_column(sa.Column("process", sa.String(length=200), nullable=True))
         batch_op.add_column(sa.Column("memory", sa.Float(), nullable=True))
+        batch_op.add_column(sa.Column("node", sa.String(length=100), nullable=True))
         batch_op.add_column(sa.Column("cause_type", sa.String(length=20), nullable=True))
         batch_op.alter_column("gpus", existing_type=sa.INTEGER(), type_=sa.Float(), existing_nullable=False)
 
@@ -278,6 +279,7 @@ def downgrade() -> None:
     with op.batch_alter_table("attempts", schema=None) as batch_op:
         batch_op.alter_column("gpus", existing_type=sa.Float(), type_=sa.INTEGER(), existing_nullable=False)
         batch_op.drop_column("cause_type")
+        batch_op.drop_column("node")
         batch_op.drop_column("memory")
         batch_op.drop_column("process")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from service.attempts.service import apply_records
 from service.auth import ensure_secrets
 from service.db import Database
 from service.dispatch.fake_backend import FakeBackend
+from service.dispatch.leadership import Leadership
 from service.dispatch.reconciler import Reconciler
 from service.jobs import service as jobs
 from service.models import Attempt, Job
@@ -34,21 +36,50 @@ class World:
     """Database, cluster, clock and a dispatcher that can be killed and started again."""
 
     def __init__(self, home: Path, database_url: str):
-        self.settings = Settings.load(home, database_url=database_url, lease_seconds=LEASE, max_attempts=3)
+        self.settings = Settings.load(
+            home,
+            database_url=database_url,
+            lease_seconds=LEASE,
+            max_attempts=3,
+            retry_seconds=0.0,
+            unplaceable_seconds=0.0,
+        )
         ensure_secrets(self.settings)
         self.db = Database(self.settings.database_url)
+        self.service_up = True
         self.backend = FakeBackend()
         self.now = time.time()
+        self.lead = self.candidate("first")
         self.restart()
 
+    def candidate(self, name: str) -> Leadership:
+        return Leadership(
+            self.db, "dispatch", seconds=self.settings.leader_seconds, clock=lambda: self.now, holder=name
+        )
+
     def restart(self) -> None:
-        """A new dispatcher that knows nothing but the database."""
-        self.reconciler = Reconciler(self.settings, self.db, self.backend, clock=lambda: self.now)
+        """A new dispatcher that knows nothing but the database; the old one is gone."""
+        self.lead.resign()
+        self.lead = self.candidate(secrets.token_hex(4))
+        assert self.lead.seek()
+        self.reconciler = self.new_reconciler(self.lead)
+
+    def new_reconciler(self, lead: Leadership) -> Reconciler:
+        return Reconciler(
+            self.settings, self.db, self.backend, lead, clock=lambda: self.now, service_up=lambda: self.service_up
+        )
 
     def tick(self, times: int = 1, after: float = 0.0) -> None:
         self.now += after
         for _ in range(times):
+            assert self.lead.seek()
             self.reconciler.tick()
+
+    def wait(self, seconds: float) -> None:
+        """Rounds every few seconds for so long."""
+        end = self.now + seconds
+        while self.now < end:
+            self.tick(after=min(4.0, end - self.now))
 
     def submit(self, **changes: Any) -> str:
         return jobs.submit(self.db, ROOT, {**SPEC, **changes})[0].id

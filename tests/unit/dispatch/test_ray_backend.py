@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from service.dispatch.backend import BackendAway, Capacity
+from service.dispatch.backend import BackendAway, NodeInfo
 from service.dispatch.ray_backend import RayBackend
 from service.settings import Settings
 
@@ -19,9 +19,11 @@ def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RayBackend:
     return made
 
 
-def test_a_cluster_without_any_node_gives_no_capacity_to_judge_jobs_by(backend, monkeypatch):
-    monkeypatch.setattr(ray, "cluster_resources", dict)
+def test_a_cluster_without_any_node_gives_nothing_to_judge_jobs_by(backend, monkeypatch):
+    row = {"NodeID": "ab", "NodeName": "10.0.0.1", "NodeManagerHostname": "gpu-1", "Alive": False, "Resources": {}}
+    monkeypatch.setattr(ray, "nodes", lambda: [row])
     with pytest.raises(BackendAway):
-        backend.capacity()
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
-    assert backend.capacity() == Capacity(cpus=2, gpus=0)
+        backend.nodes()
+    resources = {"CPU": 2.0, "GPU": 1.0, "memory": 3.0 * 2**30}
+    monkeypatch.setattr(ray, "nodes", lambda: [{**row, "Alive": True, "Resources": resources}])
+    assert list(backend.nodes()) == [NodeInfo("ab", "10.0.0.1", True, cpus=2, gpus=1, memory=3.0)]

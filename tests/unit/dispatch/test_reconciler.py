@@ -10,7 +10,9 @@ from sqlalchemy import select
 
 from service.attempts.service import ticket
 from service.dispatch.backend import BackendAway
-from service.dispatch.reconciler import ALIVE_LEASES, STOP_PATIENCE, STRAY_PATIENCE
+from service.dispatch.fake_backend import node
+from service.dispatch.housekeeping import STRAY_PATIENCE
+from service.dispatch.reconciler import ALIVE_LEASES
 from service.errors import Problem
 from service.jobs import service as jobs
 from service.models import TERMINAL, Attempt, Event, Job, Point
@@ -61,7 +63,7 @@ def test_small_jobs_do_not_starve_a_large_one(world):
 
 
 def test_a_job_waiting_for_a_gpu_does_not_hold_up_jobs_that_need_none(world):
-    world.backend.size = type(world.backend.size)(cpus=4, gpus=1)
+    world.backend.sizes = [node("head", cpus=4, gpus=1)]
     world.submit(resources={"gpus": 1})
     second, plain = world.submit(resources={"gpus": 1}, seed=1), world.submit(seed=2)
     world.tick()
@@ -78,7 +80,7 @@ def test_processes_that_train_together_count_as_a_cpu_each(world):
 
 
 def test_more_gpus_than_there_are_is_refused_with_their_number(world):
-    world.backend.size = type(world.backend.size)(cpus=8, gpus=2)
+    world.backend.sizes = [node("head", cpus=8, gpus=2)]
     job = world.submit(resources={"gpus": 4})
     world.tick()
     assert world.job(job).state == "failed"
@@ -102,8 +104,8 @@ def test_a_job_that_can_never_fit_fails_with_what_to_change(world, asked, hint):
 
 def test_a_dispatcher_that_died_after_the_claim_is_followed_by_one_that_launches(world):
     job = world.submit()
-    world.backend.away = True
-    world.backend.capacity = lambda: world.backend.size
+    world.backend.away, sizes = True, world.backend.sizes
+    world.backend.nodes = lambda: sizes
     with pytest.raises(BackendAway):
         world.tick()
     assert world.job(job).state == "starting"
@@ -166,7 +168,7 @@ def test_unknown_means_hands_off_until_the_lease_is_over(world):
     attempt = world.newest(job)
     world.report(attempt, RUNNING)
     world.backend.workers[attempt.actor] = "unknown"
-    world.tick(5, after=LEASE - 1)
+    world.wait(LEASE - 1)
     assert world.job(job).state == "running"
     assert world.backend.killed == []
     world.tick(3, after=2)
@@ -178,9 +180,9 @@ def test_a_worker_that_answers_keeps_its_attempt_while_the_service_cannot_be_rea
     job = world.submit()
     world.tick()
     world.report(world.newest(job), RUNNING)
-    world.tick(3, after=5 * LEASE)
+    world.wait(5 * LEASE)
     assert [a.state for a in world.attempts(job)] == ["running"]
-    world.tick(3, after=ALIVE_LEASES * LEASE)
+    world.wait(ALIVE_LEASES * LEASE)
     assert [a.state for a in world.attempts(job)] == ["lost", "starting"]
 
 
@@ -279,15 +281,15 @@ def test_a_cancelled_job_is_ended_by_force_when_its_worker_does_not_stop(world):
     world.tick(3)
     assert world.report(attempt).cancel
     assert world.job(job).state == "cancelling"
-    world.tick(2, after=STOP_PATIENCE + 1)
+    world.tick(2, after=world.settings.stop_seconds + 1)
     assert world.backend.killed == [attempt.actor]
     assert world.job(job).state == "cancelled"
 
 
 def test_a_job_that_is_cancelled_between_claim_and_launch_never_starts(world):
     job = world.submit()
-    world.backend.away, capacity = True, world.backend.size
-    world.backend.capacity = lambda: capacity
+    world.backend.away, sizes = True, world.backend.sizes
+    world.backend.nodes = lambda: sizes
     with pytest.raises(BackendAway):
         world.tick()
     world.change(jobs.cancel, ROOT, job)
