@@ -54,14 +54,45 @@ def make_client(settings: Settings, *, token: str | None = "owner", raise_errors
     return client
 
 
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def make_token(client: TestClient, **fields: Any) -> str:
+    """The secret of a new token: of the client's own user and of scope admin, unless `fields` say otherwise."""
+    made = client.post("/api/v1/tokens", json={"name": "test", "scope": "admin", **fields})
+    assert made.status_code == 201, made.text
+    return str(made.json()["token"])
+
+
+def make_user(client: TestClient, name: str, role: str | None = None, *, project: str = "default", **token: Any) -> str:
+    """A new user with a role in a project, and the secret of a token of theirs."""
+    made = client.post("/api/v1/users", json={"name": name})
+    assert made.status_code == 201, made.text
+    if role is not None:
+        member = client.put(f"/api/v1/projects/{project}/members/{name}", json={"role": role})
+        assert member.status_code == 200, member.text
+    return make_token(client, user=name, **token)
+
+
+def make_project(client: TestClient, id: str, **fields: Any) -> str:
+    """A new project; its id."""
+    made = client.post("/api/v1/projects", json={"id": id, **fields})
+    assert made.status_code == 201, made.text
+    return id
+
+
 def distilled_spec(teacher_job: str, **changes: Any) -> dict[str, Any]:
     """`TINY_SPEC` that learns from another job by BCKD."""
     return tiny_spec(teacher={"job": teacher_job}, methods=[{"type": "bckd"}], **changes)
 
 
-def submit(client: TestClient, spec: dict[str, Any] | None = None, **headers: str) -> dict[str, Any]:
+def submit(
+    client: TestClient, spec: dict[str, Any] | None = None, *, project: str = "default", **headers: str
+) -> dict[str, Any]:
     """Submit a spec that must be accepted; the job as the API shows it."""
-    response = client.post("/api/v1/jobs", json=tiny_spec() if spec is None else spec, headers=headers)
+    body = tiny_spec() if spec is None else spec
+    response = client.post("/api/v1/jobs", params={"project": project}, json=body, headers=headers)
     assert response.status_code in (200, 201), response.text
     job: dict[str, Any] = response.json()
     return job
@@ -133,9 +164,11 @@ class FakeWorker:
         return self.record("state", state=state, **fields)
 
 
-def start(client: TestClient, spec: dict[str, Any] | None = None) -> tuple[dict[str, Any], FakeWorker]:
+def start(
+    client: TestClient, spec: dict[str, Any] | None = None, *, project: str = "default"
+) -> tuple[dict[str, Any], FakeWorker]:
     """A job with a running attempt."""
-    job = submit(client, spec)
+    job = submit(client, spec, project=project)
     worker = FakeWorker(client, *claim(client, job["id"]))
     worker.send(worker.running())
     return job, worker
