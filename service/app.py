@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import uvicorn
+from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
 
 import service.access.endpoints
@@ -36,6 +37,7 @@ log = logging.getLogger("bcd.api")
 # Routes that need no large bodies, above all the one that takes them from anybody.
 SMALL_BODY = 16_384
 SMALL_BODIES = tuple(f"/api/v1/{room}" for room in ("session", "tokens", "users", "projects"))
+STORAGE_THREADS = 16  # downloads that may wait for storage at the same time; more of them queue
 GRACE_SECONDS = 2  # what open requests get at shutdown; event streams end by themselves before that
 
 
@@ -57,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     limits = RateLimits(settings)
     app.state.settings, app.state.db, app.state.limits = settings, db, limits
+    app.state.storage_threads = CapacityLimiter(STORAGE_THREADS)
     app.state.closing = lambda: False  # event streams ask this; `main` connects it to the server
     errors.install(app)
 

@@ -14,13 +14,17 @@ from service.settings import Settings
 
 log = logging.getLogger("bcd.storage")
 
+SILENCE = 5.0  # seconds; a worker whose checkpoints make others go, and a person with a browser, wait no minute
+
 
 def of(settings: Settings) -> Store:
     """The store of this installation. Raises `BadAddress`."""
     return _opened(settings.storage_uri)
 
 
-_opened = functools.cache(open_store)  # opening S3 takes a good part of a second
+@functools.cache  # opening S3 takes a good part of a second
+def _opened(uri: str) -> Store:
+    return open_store(uri, silence=SILENCE)
 
 
 def remove_after_commit(session: Session, settings: Settings, keys: Iterable[str]) -> None:

@@ -20,8 +20,11 @@ __all__ = [
 ]
 
 
-def open_store(uri: str) -> Store:
-    """The store at an absolute folder or at `s3://bucket/prefix`. Asks nobody yet. Raises `BadAddress`."""
+def open_store(uri: str, *, silence: float = 20.0) -> Store:
+    """The store at an absolute folder or at `s3://bucket/prefix`. Asks nobody yet. Raises `BadAddress`.
+
+    `silence` is how many seconds S3 may take for an answer before it is asked again, three times in all.
+    """
     address = read_address(uri)
     if not isinstance(address, S3Address):
         return FolderStore(address)
@@ -29,4 +32,4 @@ def open_store(uri: str) -> Store:
         from bcd.storage.s3 import S3Store
     except ModuleNotFoundError as error:
         raise BadAddress(f"{uri} needs the package {error.name}: install bcd with its extra `s3`") from error
-    return S3Store(address)
+    return S3Store(address, silence)

@@ -32,8 +32,6 @@ from bcd.storage.store import CHUNK, CorruptObject, StorageUnavailable, checked_
 
 PART = 16 << 20  # bytes; larger files go up and down in parts of this size, each repeated by itself when it fails
 LONGEST_UPLOAD = 86400.0  # seconds; S3 tells when an upload in parts began, not whether it still goes on
-# Short: whoever can wait for S3 does so with a longer view than one call has.
-_PATIENCE = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
 _TRANSFER = TransferConfig(
     multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=4, preferred_transfer_client="classic"
 )
@@ -48,8 +46,8 @@ _ELSEWHERE = frozenset({"301", "307", "AuthorizationHeaderMalformed", "IllegalLo
 class S3Store:
     """`Store` in a bucket that exists."""
 
-    def __init__(self, address: S3Address):
-        self._address, self.uri = address, str(address)
+    def __init__(self, address: S3Address, silence: float):
+        self._address, self.uri, self._silence = address, str(address), silence
 
     def put(self, path: Path, *, step: int = 0) -> StoredObject:
         with path.open("rb") as file:
@@ -128,9 +126,12 @@ class S3Store:
 
     @cached_property
     def _client(self) -> Any:
-        # A session of its own: boto3's default one may not be used by several threads.
+        # Few tries: whoever can wait for S3 does so with a longer view than one call has.
+        tries = {"mode": "standard", "total_max_attempts": 3}
+        config = Config(connect_timeout=5, read_timeout=self._silence, retries=tries)
         try:
-            return Session().client("s3", config=_PATIENCE)
+            # A session of its own: boto3's default one may not be used by several threads.
+            return Session().client("s3", config=config)
         except ValueError as error:  # an endpoint that is no address
             raise StorageUnavailable(f"{self.uri} cannot be asked: {error}; see AWS_ENDPOINT_URL_S3") from error
 

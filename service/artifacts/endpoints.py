@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
+import anyio.to_thread
 from fastapi import APIRouter, Header, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from service import storage
-from service.access.principal import Me
+from service.access.principal import Me, Principal
 from service.artifacts import service
 from service.artifacts.ranges import NotSatisfiable, asked_range, is_known
 from service.artifacts.schemas import ArtifactsOut, artifact_out
+from service.db import Database
 from service.deps import Config, Db
 from service.errors import Problem
 from service.jobs.service import existing as existing_job
+from service.models import Artifact
 
 router = APIRouter(tags=["artifacts"])
 
@@ -38,7 +43,7 @@ def list_artifacts(db: Db, me: Me, job_id: str) -> ArtifactsOut:
 @router.get(
     "/artifacts/{artifact_id}/content", summary="The bytes (ranges work)", response_class=Response, responses=_CONTENT
 )
-def get_content(
+async def get_content(
     request: Request,
     db: Db,
     me: Me,
@@ -49,15 +54,15 @@ def get_content(
     if_none_match: _Header = None,
 ) -> Response:
     """One range of bytes is answered with 206; several, or what is no range of bytes, with the whole file."""
-    with db.read() as session:
-        row = service.existing(session, me, artifact_id)
+    row = await run_in_threadpool(_row, db, me, artifact_id)
     etag = f'"{row.sha256}"'
     # Content never changes under its hash; the id may get new content, hence the question each time.
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
     if is_known(if_none_match, etag):
         return Response(status_code=304, headers=headers)
-    store = storage.of(settings)
-    service.require_stored(store, row)
+    # Threads of their own: storage that hangs must not use up those that serve everything else.
+    ask = partial(anyio.to_thread.run_sync, limiter=request.app.state.storage_threads)
+    store = await ask(service.require_stored, settings, row)
     try:  # the standard knows ranges for GET alone
         asked = asked_range(range if request.method == "GET" else None, if_range, size=row.size, etag=etag)
     except NotSatisfiable:
@@ -72,5 +77,15 @@ def get_content(
     if asked is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{row.size}"
     with service.storage_faults(row):
-        blocks = store.read(row.key, start, end) if request.method == "GET" else iter(())
-    return StreamingResponse(blocks, 200 if asked is None else 206, headers, "application/octet-stream")
+        blocks = await ask(store.read, row.key, start, end) if request.method == "GET" else iter(())
+
+    async def stream() -> AsyncIterator[bytes]:
+        while block := await ask(next, blocks, b""):
+            yield block
+
+    return StreamingResponse(stream(), 200 if asked is None else 206, headers, "application/octet-stream")
+
+
+def _row(db: Database, me: Principal, artifact_id: str) -> Artifact:
+    with db.read() as session:
+        return service.existing(session, me, artifact_id)

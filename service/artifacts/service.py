@@ -11,9 +11,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bcd.storage import CorruptObject, StorageUnavailable, Store
+from service import storage
 from service.access.principal import Principal
 from service.errors import Problem
 from service.models import Artifact, Job
+from service.settings import Settings
 
 log = logging.getLogger("bcd.api")
 
@@ -33,14 +35,18 @@ def existing(session: Session, me: Principal, artifact_id: str) -> Artifact:
     return row
 
 
-def require_stored(store: Store, row: Artifact) -> None:
-    """Raises `Problem`: 410 when storage has lost the file or holds another size, 503 when it cannot be asked."""
+def require_stored(settings: Settings, row: Artifact) -> Store:
+    """The store that holds the file. Raises `Problem`: 410 when storage has lost it or holds another size, 503 when
+    storage cannot be asked.
+    """
+    store = storage.of(settings)
     with storage_faults(row):
         size = store.size(row.key)
     if size is None:
         raise Problem(410, f"the file of artifact {row.id} is gone from storage")
     if size != row.size:
         raise Problem(410, f"the file of artifact {row.id} is damaged: {size} bytes in storage, {row.size} expected")
+    return store
 
 
 @contextlib.contextmanager

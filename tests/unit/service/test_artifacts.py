@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -16,14 +19,20 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from bcd.storage import object_key
+from service.app import STORAGE_THREADS
 from service.artifacts.ranges import NotSatisfiable, asked_range
 from service.artifacts.service import download_name
 from service.models import Artifact
 from service.settings import Settings
 from tests.helpers.api import start
-from tests.helpers.s3 import Inside, closed_port
+from tests.helpers.s3 import Inside, closed_port, use_server
 
 CONTENT = b"0123456789" * 10
+
+
+@pytest.fixture
+def database_kind() -> str:
+    return "sqlite"  # here storage is of several kinds
 
 
 @pytest.fixture
@@ -191,6 +200,55 @@ def test_a_large_file_comes_whole_in_parts_and_after_a_broken_connection(client:
         rest = http.get(artifact["url"], headers=headers)
         assert (rest.status_code, begun + rest.content) == (206, content)
         assert http.get(artifact["url"]).content == content
+
+
+class Silent:
+    """A server that takes every connection and says nothing."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.taken: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._take)
+        self._thread.start()
+
+    def _take(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self.taken.append(self._listener.accept()[0])
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        for connection in (self._listener, *self.taken):
+            connection.close()
+
+
+@pytest.mark.parametrize("storage_uri", ["folder"], indirect=True)
+def test_downloads_that_hang_on_storage_hold_up_nothing_else(
+    client: TestClient, artifact: dict[str, Any], address: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent, app = Silent(), cast(Any, client.app)
+    use_server(monkeypatch, silent.endpoint)
+    app.state.settings = replace(settings, storage_uri="s3://silent")
+
+    async def flood() -> list[int]:
+        limits = httpx.Limits(max_connections=100)
+        async with httpx.AsyncClient(
+            base_url=address, headers=client.headers, trust_env=False, timeout=120, limits=limits
+        ) as http:
+            # more of them than the server has threads for everything else
+            downloads = [asyncio.create_task(http.get(artifact["url"])) for _ in range(60)]
+            try:
+                while len(silent.taken) < STORAGE_THREADS:
+                    await asyncio.sleep(0.01)
+                assert (await http.get("/api/v1/jobs")).status_code == 200
+                assert not any(download.done() for download in downloads)
+            finally:
+                silent.close()
+            return [answer.status_code for answer in await asyncio.gather(*downloads)]
+
+    assert set(asyncio.run(flood())) == {503}
 
 
 # ------------------------------------------------------------------------------------------------------- ranges

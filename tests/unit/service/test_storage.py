@@ -18,6 +18,11 @@ from tests.helpers.s3 import Inside
 
 
 @pytest.fixture
+def database_kind() -> str:
+    return "sqlite"  # here storage is of several kinds
+
+
+@pytest.fixture
 def settings(settings: Settings, storage_uri: str) -> Settings:
     return replace(settings, storage_uri=storage_uri)
 
