@@ -250,7 +250,7 @@ def test_a_server_that_does_not_answer_is_named(s3_uri, weights, monkeypatch):
 
 def test_an_endpoint_that_is_no_address_is_named(s3_uri, weights, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "minio:9000")
-    told = refused(open_store(s3_uri), weights)
+    told = refused(open_store(s3_uri), weights, "put", "check")
     assert set(told.values()) == {f"{s3_uri} cannot be asked: Invalid endpoint: minio:9000; see AWS_ENDPOINT_URL_S3"}
 
 
