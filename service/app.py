@@ -14,20 +14,28 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import Depends, FastAPI
-from fastapi.responses import RedirectResponse
 
+import service.access.endpoints
+import service.access.session_endpoints
 import service.artifacts.endpoints
 import service.attempts.endpoints
 import service.compare.endpoints
 import service.events.endpoints
 import service.jobs.endpoints
-from service import errors, migrations, openapi
+from service import errors, migrations, openapi, pages
 from service.access.first import ensure_first
+from service.access.gate import Calls, Gate, SecurityHeaders
+from service.access.limits import RateLimits
 from service.access.principal import principal
-from service.auth import HostAllowList, ensure_secrets, require_attempt
+from service.auth import ensure_secrets, require_attempt
 from service.db import Database
 from service.settings import Settings
 
+log = logging.getLogger("bcd.api")
+
+# Routes that need no large bodies, above all the one that takes them from anybody.
+SMALL_BODY = 16_384
+SMALL_BODIES = tuple(f"/api/v1/{room}" for room in ("session", "tokens", "users", "projects"))
 GRACE_SECONDS = 2  # what open requests get at shutdown; event streams end by themselves before that
 
 
@@ -41,35 +49,41 @@ def create_app(settings: Settings) -> FastAPI:
         db.close()
 
     app = FastAPI(
-        title="bcd", version="1", summary="Distil dense object detectors and prove the gain.", lifespan=lifespan
+        title="bcd",
+        version="1",
+        summary="Distil dense object detectors and prove the gain.",
+        lifespan=lifespan,
+        openapi_url=None,  # `pages` serves the document, and a reference that loads nothing from elsewhere
     )
-    app.state.settings, app.state.db = settings, db
+    limits = RateLimits(settings)
+    app.state.settings, app.state.db, app.state.limits = settings, db, limits
     app.state.closing = lambda: False  # event streams ask this; `main` connects it to the server
     errors.install(app)
 
     user, attempt = [Depends(principal)], [Depends(require_attempt)]
     for router in (
+        service.access.endpoints.router,
         service.jobs.endpoints.router,
         service.artifacts.endpoints.router,
         service.events.endpoints.router,
         service.compare.endpoints.router,
     ):
         app.include_router(router, prefix="/api/v1", dependencies=user)
+    app.include_router(service.access.session_endpoints.router, prefix="/api/v1")
     app.include_router(service.attempts.endpoints.router, prefix="/api/v1", dependencies=attempt)
+    app.include_router(pages.router)
 
     @app.get("/healthz", tags=["service"], summary="Is the process up?")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/", include_in_schema=False)
-    async def home() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
     openapi.publish(app)
     # the last one added is the outermost
-    app.add_middleware(errors.BodyLimit, limit=settings.max_body_bytes)
-    app.add_middleware(HostAllowList, allowed=settings.allowed_hosts)
+    app.add_middleware(Calls, db=db, limits=limits)
+    app.add_middleware(errors.BodyLimit, limit=settings.max_body_bytes, small=SMALL_BODY, small_paths=SMALL_BODIES)
+    app.add_middleware(Gate, allowed=settings.allowed_hosts)
     app.add_middleware(errors.RequestIds)
+    app.add_middleware(SecurityHeaders)
     return app
 
 
@@ -95,6 +109,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for chatty in ("alembic", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     settings = Settings.load(args.home)
+    if settings.api_host not in ("127.0.0.1", "::1", "localhost"):
+        log.warning(
+            "listening on %s: whoever reaches this port may try to get in, and tokens travel in the clear unless a "
+            "proxy in front ends TLS",
+            settings.api_host,
+        )
     prepare(settings)
     app = create_app(settings)
     config = uvicorn.Config(
@@ -104,7 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         access_log=False,
         log_config=None,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = uvicorn.Server(config)

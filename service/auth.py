@@ -17,10 +17,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import select
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import Problem, problem_response
+from service.errors import Problem
 from service.models import Attempt
 from service.settings import Settings
 
@@ -35,10 +33,17 @@ def ensure_secrets(settings: Settings) -> None:
     """
     settings.run.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.run.chmod(0o700)
-    for path in (settings.token_file, settings.secret_file):
+    for path, secret in ((settings.token_file, new_secret()), (settings.secret_file, secrets.token_hex(32))):
         if not path.exists():
-            create_once(path, secrets.token_hex(32) + "\n")
+            create_once(path, secret + "\n")
         path.chmod(0o600)
+
+
+def new_secret(prefix: str = "bcd") -> str:
+    """A secret of 32 random bytes. The prefix lets people and scanners see what leaked: `bcd_` a token, `bcs_` the
+    session of a browser.
+    """
+    return f"{prefix}_{secrets.token_urlsafe(32)}"
 
 
 def owner_token(settings: Settings) -> str:
@@ -63,28 +68,6 @@ def require_attempt(request: Request, attempt_id: str, given: _Given) -> None:
     right = _equal(given, attempt_token(request.app.state.settings, attempt_id, known))
     if epoch is None or not right:
         raise _unauthorized("the token is not that of this attempt")
-
-
-class HostAllowList:
-    """Refuses requests for other host names: a web page must not reach us by pointing its own name at loopback."""
-
-    def __init__(self, app: ASGIApp, allowed: tuple[str, ...]):
-        self.app, self.allowed = app, frozenset(name.lower() for name in allowed)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket"):
-            hosts = Headers(scope=scope).getlist("host")
-            if len(hosts) != 1 or _host_name(hosts[0]) not in self.allowed:
-                problem = Problem(400, "the Host header names a host that this service does not answer for")
-                await problem_response(scope, problem)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
-
-
-def _host_name(header: str) -> str:
-    """The name of a Host header without its port; an IPv6 address keeps its brackets."""
-    end = header.find("]") + 1 if header.startswith("[") else header.find(":")
-    return (header if end <= 0 else header[:end]).lower()
 
 
 def _equal(given: HTTPAuthorizationCredentials | None, token: str) -> bool:

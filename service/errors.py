@@ -257,19 +257,23 @@ class RequestIds:
 
 
 class BodyLimit:
-    """Refuses bodies beyond `limit` bytes, by their Content-Length or, where there is none, as they come in."""
+    """Refuses bodies beyond `limit` bytes, by their Content-Length or, where there is none, as they come in.
 
-    def __init__(self, app: ASGIApp, limit: int):
-        self.app, self.limit = app, limit
+    Paths that begin with one of `small_paths` take at most `small` bytes.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, small: int = 0, small_paths: tuple[str, ...] = ()):
+        self.app, self.limit, self.small, self.small_paths = app, limit, small, small_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        limit = self.small if scope["path"].startswith(self.small_paths) else self.limit
         announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdigit() and int(announced) > self.limit:
+        if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
             await self._drain(receive)
-            await problem_response(scope, self._problem())(scope, receive, send)
+            await problem_response(scope, _too_large(limit))(scope, receive, send)
             return
         seen = 0
 
@@ -278,10 +282,10 @@ class BodyLimit:
             message = await receive()
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
-                if seen > self.limit:
+                if seen > limit:
                     if message.get("more_body"):
                         await self._drain(receive)
-                    raise self._problem()
+                    raise _too_large(limit)
             return message
 
         await self.app(scope, counted, send)
@@ -295,5 +299,6 @@ class BodyLimit:
             if message["type"] != "http.request" or not message.get("more_body"):
                 return
 
-    def _problem(self) -> Problem:
-        return Problem(413, f"the body is larger than {self.limit} bytes, the most that is read", limit=self.limit)
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, f"the body is larger than {limit} bytes, the most that is read here", limit=limit)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +33,16 @@ class Settings:
     max_body_bytes: int = 1_000_000
     max_attempts: int = 5
     allowed_hosts: tuple[str, ...] = field(default=("127.0.0.1", "localhost", "testserver"))
+    # Proxies whose X-Forwarded-For and -Proto are believed; without them every caller behind one has its address.
+    trusted_proxies: tuple[str, ...] = ()
+    # Requests as COUNT/minute (or second, hour), `off` for no limit: of one token, of an address without a token, and
+    # of an address with wrong tokens. The first is high because all commands on a laptop share one token.
+    rate_limit: str = "3000/minute"
+    rate_limit_anonymous: str = "300/minute"
+    rate_limit_failures: str = "20/minute"
+    session_seconds: float = 7 * 24 * 3600.0  # a browser's session ends so long after its last use
+    # Folders that data sets and teachers of specs must lie in, as the workers see them; none: anywhere.
+    data_roots: tuple[str, ...] = ()
 
     @property
     def run(self) -> Path:
@@ -83,20 +95,43 @@ class Settings:
             "database_url": f"sqlite:///{place / 'bcd.db'}",
             "storage_uri": os.environ.get("BCD_STORAGE") or str(place / "storage"),
         }
-        readers = {
+        readers: dict[str, Callable[[str], object]] = {
             "database_url": str, "api_port": int, "mlflow_port": int, "ray_port": int,
             "lease_seconds": float, "poll_seconds": float, "max_attempts": int,
+            "rate_limit": _rate, "rate_limit_anonymous": _rate, "rate_limit_failures": _rate, "session_seconds": float,
+            "trusted_proxies": _names, "data_roots": _folders,
         }  # fmt: skip
         for name, read in readers.items():
             text = os.environ.get(f"BCD_{name.upper()}")
             if text:
                 try:
                     values[name] = read(text)
-                except ValueError:
-                    raise SystemExit(f"BCD_{name.upper()}={text!r} is not a valid {read.__name__}") from None
+                except ValueError as error:
+                    why = f"is not a valid {read.__name__}" if isinstance(read, type) else error
+                    raise SystemExit(f"BCD_{name.upper()}={text!r} {why}") from None
         values.update(overrides)
         try:
             read_address(str(values["storage_uri"]))
         except BadAddress as error:
             raise SystemExit(f"BCD_STORAGE: {error}") from None
         return cls(**values)  # type: ignore[arg-type]
+
+
+def _rate(text: str) -> str:
+    if text != "off" and not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour)", text):
+        raise ValueError("is no rate: write 600/minute, 10/second, or off")
+    return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names separated by commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _folders(text: str) -> tuple[str, ...]:
+    """Folders separated by colons."""
+    folders = tuple(part for part in text.split(os.pathsep) if part)
+    for folder in folders:
+        if not os.path.isabs(folder):
+            raise ValueError(f"holds {folder!r}: give absolute folders, separated by {os.pathsep!r}")
+    return tuple(os.path.normpath(folder) for folder in folders)

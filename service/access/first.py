@@ -7,6 +7,7 @@ import time
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service.access import audit
 from service.access.principal import token_hash
 from service.auth import owner_token
 from service.db import Database
@@ -20,7 +21,8 @@ def ensure_first(db: Database, settings: Settings) -> None:
     """Make them where they are missing; safe when several processes start at once.
 
     A token file that the database does not know (a fresh database, or a file that was removed to get a new token)
-    becomes a token of `admin`. A token that was revoked stays so.
+    becomes a token of `admin`, who is then an enabled administrator again: whoever owns the home folder cannot lock
+    themselves out. A token that was revoked stays so.
     """
     secret = owner_token(settings)
     with db.write() as session:
@@ -33,12 +35,13 @@ def ensure_first(db: Database, settings: Settings) -> None:
             session.add(user)
             session.flush()
         if session.scalar(select(Token.id).where(Token.sha256 == token_hash(secret))) is None:
-            session.add(
-                Token(
-                    id=new_id("tok"), user_id=user.id, type="api", name="first token", sha256=token_hash(secret),
-                    scope=Scope.ADMIN.value, created_at=time.time(),
-                )
+            user.is_admin, user.disabled_at = True, None
+            token = Token(
+                id=new_id("tok"), user_id=user.id, type="api", name="first token", sha256=token_hash(secret),
+                scope=Scope.ADMIN.value, created_at=time.time(),
             )  # fmt: skip
+            session.add(token)
+            audit.record(session, None, "token.create", token.id, data={"user": user.name, "from": "run/api-token"})
 
 
 def _lock(session: Session) -> None:
