@@ -33,6 +33,7 @@ from bcd.spec.methods import (
 )
 from bcd.spec.models import DetectorSpec
 from bcd.spec.parse import load_spec, parse_spec
+from bcd.spec.paths import path_faults
 from bcd.spec.plan import check_pair, plan_pair, teacher_arguments
 from bcd.spec.schedule import AdamWSpec, CosineSpec, EarlyStopSpec, MultiStepSpec, Plan, ScheduleSpec, SgdSpec
 from bcd.spec.teacher import TeacherSpec
@@ -73,6 +74,7 @@ __all__ = [
     "check_pair",
     "load_spec",
     "parse_spec",
+    "path_faults",
     "plan_pair",
     "teacher_arguments",
 ]

@@ -88,6 +88,8 @@ def teacher_arguments(path: str | Path) -> Arguments | None:
     path = Path(path)
     path = path / "student.safetensors" if path.is_dir() else path
     try:
+        if not path.is_file():  # a named pipe would be waited for
+            return None
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             if size > _MOST_HEADER:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from service.access.principal import Me, Principal
+from service.access.principal import Me, Principal, still
 from service.db import Database
 from service.deps import Config, Db
 from service.errors import Problem
@@ -24,6 +24,7 @@ from service.models import Event
 log = logging.getLogger("bcd.api")
 router = APIRouter(tags=["events"])
 
+RECHECK_SECONDS = 10.0  # a stream outlives its token by so much at most
 PING_SECONDS = 10.0  # proxies drop connections that are silent for longer; also how a dead client is found
 
 
@@ -54,10 +55,15 @@ async def stream_events(
     start: Annotated[int, Depends(_place)],
     job: Annotated[list[str], Query()] = [],  # noqa: B006
 ) -> AsyncIterator[ServerSentEvent]:
-    last, spoke = start, 0.0
+    last, spoke, checked = start, 0.0, time.monotonic()
+    caller: Principal | None = me
     while not request.app.state.closing():
         try:
-            events = await to_thread.run_sync(_read, db, me, last, job)
+            if time.monotonic() - checked >= RECHECK_SECONDS:
+                caller, checked = await to_thread.run_sync(_still, db, me), time.monotonic()
+            if caller is None:
+                return
+            events = await to_thread.run_sync(_read, db, caller, last, job)
         except (OperationalError, InterfaceError) as error:
             log.warning("an event stream ends because the database does not answer: %s", error)
             return  # the client reconnects and goes on behind the last event that it saw
@@ -72,6 +78,11 @@ async def stream_events(
             spoke = time.monotonic()
         if len(events) < service.BATCH:
             await asyncio.sleep(settings.poll_seconds)
+
+
+def _still(db: Database, me: Principal) -> Principal | None:
+    with db.read() as session:
+        return still(session, me)
 
 
 def _read(db: Database, me: Principal, last: int, job_ids: list[str]) -> list[Event]:

@@ -54,6 +54,34 @@ def make_client(settings: Settings, *, token: str | None = "owner", raise_errors
     return client
 
 
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def make_token(client: TestClient, **fields: Any) -> str:
+    """A new token, made with the client's own: of its user, of scope admin, unless `fields` say otherwise; its secret."""
+    made = client.post("/api/v1/tokens", json={"name": "test", "scope": "admin", **fields})
+    assert made.status_code == 201, made.text
+    return str(made.json()["token"])
+
+
+def make_user(client: TestClient, name: str, role: str | None = None, *, project: str = "default", **token: Any) -> str:
+    """A new user with a role in a project, and the secret of a token of theirs."""
+    made = client.post("/api/v1/users", json={"name": name})
+    assert made.status_code == 201, made.text
+    if role is not None:
+        member = client.put(f"/api/v1/projects/{project}/members/{name}", json={"role": role})
+        assert member.status_code == 200, member.text
+    return make_token(client, user=name, **token)
+
+
+def make_project(client: TestClient, id: str, **fields: Any) -> str:
+    """A new project; its id."""
+    made = client.post("/api/v1/projects", json={"id": id, **fields})
+    assert made.status_code == 201, made.text
+    return id
+
+
 def distilled_spec(teacher_job: str, **changes: Any) -> dict[str, Any]:
     """`TINY_SPEC` that learns from another job by BCKD."""
     return tiny_spec(teacher={"job": teacher_job}, methods=[{"type": "bckd"}], **changes)
