@@ -26,10 +26,14 @@ def path_faults(
         if "\0" in path:
             faults.append((pointer, "a path cannot hold a NUL character"))
         elif _ADDRESS.match(path):
-            faults.append((pointer, f"{path[:200]!r} is an address; nothing is fetched, give a path as the worker sees it"))
+            faults.append(
+                (pointer, f"{path[:200]!r} is an address; nothing is fetched, give a path as the worker sees it")
+            )
         elif roots and not (os.path.isabs(path) and any(_below(resolve(path), root) for root in allowed)):
             where = ", ".join(roots)
-            faults.append((pointer, f"{path[:200]!r} is not in a folder that may be used; give an absolute path in {where}"))
+            faults.append(
+                (pointer, f"{path[:200]!r} is not in a folder that may be used; give an absolute path in {where}")
+            )
     return faults
 
 

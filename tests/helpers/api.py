@@ -59,7 +59,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def make_token(client: TestClient, **fields: Any) -> str:
-    """A new token, made with the client's own: of its user, of scope admin, unless `fields` say otherwise; its secret."""
+    """The secret of a new token: of the client's own user and of scope admin, unless `fields` say otherwise."""
     made = client.post("/api/v1/tokens", json={"name": "test", "scope": "admin", **fields})
     assert made.status_code == 201, made.text
     return str(made.json()["token"])
@@ -87,9 +87,12 @@ def distilled_spec(teacher_job: str, **changes: Any) -> dict[str, Any]:
     return tiny_spec(teacher={"job": teacher_job}, methods=[{"type": "bckd"}], **changes)
 
 
-def submit(client: TestClient, spec: dict[str, Any] | None = None, **headers: str) -> dict[str, Any]:
+def submit(
+    client: TestClient, spec: dict[str, Any] | None = None, *, project: str = "default", **headers: str
+) -> dict[str, Any]:
     """Submit a spec that must be accepted; the job as the API shows it."""
-    response = client.post("/api/v1/jobs", json=tiny_spec() if spec is None else spec, headers=headers)
+    body = tiny_spec() if spec is None else spec
+    response = client.post("/api/v1/jobs", params={"project": project}, json=body, headers=headers)
     assert response.status_code in (200, 201), response.text
     job: dict[str, Any] = response.json()
     return job
@@ -161,9 +164,11 @@ class FakeWorker:
         return self.record("state", state=state, **fields)
 
 
-def start(client: TestClient, spec: dict[str, Any] | None = None) -> tuple[dict[str, Any], FakeWorker]:
+def start(
+    client: TestClient, spec: dict[str, Any] | None = None, *, project: str = "default"
+) -> tuple[dict[str, Any], FakeWorker]:
     """A job with a running attempt."""
-    job = submit(client, spec)
+    job = submit(client, spec, project=project)
     worker = FakeWorker(client, *claim(client, job["id"]))
     worker.send(worker.running())
     return job, worker

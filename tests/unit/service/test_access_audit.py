@@ -105,7 +105,9 @@ def test_pages_follow_each_other_while_rows_are_added(client: TestClient) -> Non
     assert ([row["action"] for row in last["items"]], last["next_cursor"]) == (["token.create"], None)
 
 
-@pytest.mark.parametrize("params", [{"cursor": "x"}, {"cursor": "-1"}, {"limit": 0}, {"since": "nan"}, {"since": "inf"}])
+@pytest.mark.parametrize(
+    "params", [{"cursor": "x"}, {"cursor": "-1"}, {"limit": 0}, {"since": "nan"}, {"since": "inf"}]
+)
 def test_a_wrong_question_is_named(client: TestClient, params: dict[str, Any]) -> None:
     assert client.get(URL, params=params).status_code == 422
 

@@ -117,7 +117,7 @@ def test_an_address_is_what_one_subscriber_has(settings: Settings, one: str, oth
 @pytest.mark.parametrize("rate", ["lots", "0/minute", "5/fortnight", "5", "-1/minute", "5/minute; 1/second"])
 def test_a_rate_that_is_none_stops_the_start_with_the_reason(rate: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BCD_RATE_LIMIT", rate)
-    with pytest.raises(SystemExit, match="BCD_RATE_LIMIT.*600/minute"):
+    with pytest.raises(SystemExit, match=r"BCD_RATE_LIMIT.*600/minute"):
         Settings.load("/nowhere")
 
 

@@ -12,7 +12,12 @@ URL = "/api/v1/projects"
 
 def test_a_new_installation_has_one_project_without_limits(client: TestClient) -> None:
     (project,) = client.get(URL).json()["items"]
-    assert (project["id"], project["max_jobs"], project["max_gpus"], project["role"]) == ("default", None, None, "admin")
+    assert (project["id"], project["max_jobs"], project["max_gpus"], project["role"]) == (
+        "default",
+        None,
+        None,
+        "admin",
+    )
 
 
 def test_a_project_keeps_what_it_was_made_with(client: TestClient) -> None:
@@ -24,7 +29,7 @@ def test_a_project_keeps_what_it_was_made_with(client: TestClient) -> None:
     assert {key: shown[key] for key in body} == body
 
 
-@pytest.mark.parametrize("id", ["", "Cells", "-a", "a_b", "a/b", "..", "a" * 41, "ä", "а" + "bc", "a\n", "default "])
+@pytest.mark.parametrize("id", ["", "Cells", "-a", "a_b", "a/b", "..", "a" * 41, "ä", "\u0430bc", "a\n", "default "])
 def test_an_id_that_is_not_plain_is_refused(client: TestClient, id: str) -> None:
     response = client.post(URL, json={"id": id})
     assert response.status_code == 422

@@ -100,7 +100,8 @@ def test_a_change_by_cookie_must_come_from_our_own_pages(browser: TestClient, he
 
 
 @pytest.mark.parametrize(
-    "headers", [OWN, {"Origin": "HTTP://TestServer"}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": "https://testserver"}]
+    "headers",
+    [OWN, {"Origin": "HTTP://TestServer"}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": "https://testserver"}],
 )
 def test_a_change_from_our_own_pages_is_made(browser: TestClient, headers: dict[str, str]) -> None:
     assert browser.post("/api/v1/jobs", json=tiny_spec(), headers=headers).status_code == 201

@@ -1,0 +1,285 @@
+"""Every route with every kind of caller. A route without a rule here fails the test: decide who may call it.
+
+A rule says what good callers get; those who are not let in (no token, a revoked or expired one, a disabled user, the
+token of an attempt) get 401 everywhere but on open routes. `OK` is any answer that is no refusal: 2xx, 409, 422, ...
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from fastapi.routing import iter_route_contexts
+from sqlalchemy import select
+from starlette.testclient import TestClient
+
+from service.models import Artifact, Token
+from service.settings import Settings
+from tests.helpers.api import (
+    FakeWorker,
+    bearer,
+    make_client,
+    make_project,
+    make_token,
+    make_user,
+    start,
+    submit,
+    tiny_spec,
+)
+
+OK = "ok"
+GOOD = ("viewer", "editor", "project admin", "installation admin", "stranger", "reader")
+SHUT_OUT = ("nobody", "revoked", "expired", "disabled", "attempt")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What each good caller gets, and an example request."""
+
+    viewer: int | str
+    editor: int | str
+    project_admin: int | str
+    installation_admin: int | str
+    stranger: int | str  # a member of another project
+    reader: int | str  # the installation administrator with a token that may only read
+    shut_out: int | str = 401
+    attempt: int | str | None = None  # where an attempt's own token counts
+    params: dict[str, str] = field(default_factory=dict)
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    before: Callable[[TestClient], Any] | None = None
+
+    def expected(self, caller: str) -> int | str:
+        if caller == "attempt" and self.attempt is not None:
+            return self.attempt
+        return self.shut_out if caller in SHUT_OUT else getattr(self, caller.replace(" ", "_"))
+
+
+def anybody(**more: Any) -> Rule:
+    """Open to all, also without a token."""
+    return Rule(OK, OK, OK, OK, OK, OK, shut_out=OK, **more)
+
+
+def any_user(**more: Any) -> Rule:
+    """Any good token; what is shown is narrowed to what it may see."""
+    return Rule(OK, OK, OK, OK, OK, OK, **more)
+
+
+def looks(**more: Any) -> Rule:
+    """Reads a thing of a project."""
+    return Rule(OK, OK, OK, OK, 404, OK, **more)
+
+
+def changes(**more: Any) -> Rule:
+    """Runs or changes a thing of a project."""
+    return Rule(403, OK, OK, OK, 404, 403, **more)
+
+
+def manages(**more: Any) -> Rule:
+    """Changes a project itself."""
+    return Rule(403, 403, OK, OK, 404, 403, **more)
+
+
+def installation(**more: Any) -> Rule:
+    """For administrators of the installation."""
+    return Rule(403, 403, 403, OK, 403, 403, **more)
+
+
+def attempt_only(**more: Any) -> Rule:
+    return Rule(401, 401, 401, 401, 401, 401, attempt=OK, **more)
+
+
+def _spare_is_member(client: TestClient) -> None:
+    client.put("/api/v1/projects/ours/members/spare", json={"role": "viewer"})
+
+
+V1 = "/api/v1"
+ORIGIN = {"Origin": "http://testserver"}
+RULES: dict[str, Rule] = {
+    "GET /": anybody(),
+    "GET /docs": anybody(),
+    "GET /openapi.json": anybody(),
+    "GET /healthz": anybody(),
+    f"GET {V1}/schema": any_user(),
+    # jobs
+    f"GET {V1}/jobs": any_user(),
+    f"POST {V1}/jobs": changes(params={"project": "ours"}, body=tiny_spec()),
+    f"GET {V1}/jobs/{{job_id}}": looks(),
+    f"POST {V1}/jobs/{{job_id}}/cancel": changes(),
+    f"GET {V1}/jobs/{{job_id}}/metrics": looks(),
+    f"GET {V1}/jobs/{{job_id}}/logs": looks(),
+    f"GET {V1}/jobs/{{job_id}}/evaluations": looks(),
+    f"GET {V1}/jobs/{{job_id}}/artifacts": looks(),
+    f"GET {V1}/artifacts/{{artifact_id}}/content": looks(),
+    f"GET {V1}/events": looks(params={"job": "{job_id}"}),
+    f"GET {V1}/compare": looks(params={"ids": "{job_id}"}),
+    # workers
+    f"GET {V1}/attempts/{{attempt_id}}/ticket": attempt_only(),
+    f"POST {V1}/attempts/{{attempt_id}}/records": attempt_only(body={"epoch": 1, "records": []}),
+    # access
+    f"GET {V1}/me": any_user(),
+    f"GET {V1}/projects": any_user(),
+    f"POST {V1}/projects": installation(body={"id": "new"}),
+    f"GET {V1}/projects/{{project_id}}": looks(),
+    f"PATCH {V1}/projects/{{project_id}}": manages(body={"description": "x"}),
+    f"GET {V1}/projects/{{project_id}}/members": manages(),
+    f"PUT {V1}/projects/{{project_id}}/members/{{user}}": manages(body={"role": "viewer"}),
+    f"DELETE {V1}/projects/{{project_id}}/members/{{user}}": manages(before=_spare_is_member),
+    f"GET {V1}/users": installation(),
+    f"POST {V1}/users": installation(body={"name": "new"}),
+    f"PATCH {V1}/users/{{user}}": installation(body={"disabled": False}),
+    f"GET {V1}/tokens": any_user(),
+    f"POST {V1}/tokens": Rule(OK, OK, OK, OK, OK, 403, body={"name": "new", "scope": "read"}),
+    f"DELETE {V1}/tokens/{{token_id}}": Rule(404, 404, 404, OK, 404, 404),
+    f"GET {V1}/audit": Rule(403, 403, OK, OK, 403, 403),
+    f"POST {V1}/session": Rule(401, 401, 401, 401, 401, 401, body={"token": "wrong"}, headers=ORIGIN),
+    f"GET {V1}/session": Rule(404, 404, 404, 404, 404, 404),
+    f"DELETE {V1}/session": anybody(headers=ORIGIN),
+}
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[TestClient]:
+    """Without limits: here one address sends hundreds of wrong tokens."""
+    unlimited = replace(settings, rate_limit="off", rate_limit_anonymous="off", rate_limit_failures="off")
+    with make_client(unlimited) as client:
+        yield client
+
+
+@dataclass
+class World:
+    """The project `ours` with a running job and its files, and one token of each kind of caller."""
+
+    job_id: str
+    artifact_id: str
+    worker: FakeWorker
+    tokens: dict[str, str | None]
+    ids: dict[str, str]
+
+
+@pytest.fixture
+def world(client: TestClient) -> World:
+    make_project(client, "ours")
+    make_project(client, "theirs")
+    job_id, artifact_id, worker = _job_with_everything(client, "ours")
+    make_user(client, "spare")
+    made = [client.post(f"{V1}/tokens", json={"name": "x", "scope": "admin"}).json() for _ in range(3)]
+    revoked, expired, target = made
+    client.delete(f"{V1}/tokens/{revoked['id']}")
+    with client.app.state.db.write() as session:
+        session.get(Token, expired["id"]).expires_at = time.time() - 1
+    disabled = make_user(client, "dora", "admin", project="ours")
+    client.patch(f"{V1}/users/dora", json={"disabled": True})
+    tokens = {
+        "viewer": make_user(client, "vic", "viewer", project="ours"),
+        "editor": make_user(client, "eve", "editor", project="ours"),
+        "project admin": make_user(client, "pam", "admin", project="ours"),
+        "installation admin": make_token(client),
+        "stranger": make_user(client, "sam", "editor", project="theirs"),
+        "reader": make_token(client, scope="read"),
+        "nobody": None,
+        "revoked": revoked["token"],
+        "expired": expired["token"],
+        "disabled": disabled,
+        "attempt": worker.headers["Authorization"].removeprefix("Bearer "),
+    }
+    ids = {
+        "job_id": job_id, "artifact_id": artifact_id, "attempt_id": worker.attempt_id, "project_id": "ours",
+        "user": "spare", "token_id": target["id"],
+    }  # fmt: skip
+    client.app.state.closing = lambda: True  # event streams end at once
+    return World(job_id, artifact_id, worker, tokens, ids)
+
+
+def _job_with_everything(client: TestClient, project: str) -> tuple[str, str, FakeWorker]:
+    job, worker = start(client, project=project)
+    worker.send(
+        worker.metric(1, loss=1.0),
+        worker.record("log", text="a line"),
+        worker.artifact("result", "student.safetensors", 4, b"weights"),
+        worker.evaluation(30.0),
+    )
+    with client.app.state.db.read() as session:
+        artifact_id = session.scalars(select(Artifact.id).where(Artifact.job_id == job["id"])).one()
+    return job["id"], artifact_id, worker
+
+
+def _routes(client: TestClient) -> set[str]:
+    contexts = list(iter_route_contexts(client.app.routes))
+    return {f"{method} {context.path}" for context in contexts for method in context.methods or {"?"}}
+
+
+def test_every_route_has_a_rule_and_every_rule_a_route(client: TestClient) -> None:
+    assert _routes(client) == set(RULES)
+
+
+def test_every_route_answers_every_caller_as_its_rule_says(client: TestClient, world: World) -> None:
+    faults = []
+    with TestClient(client.app, raise_server_exceptions=False) as bare:
+        for name, rule in RULES.items():
+            method, path = name.split(" ")
+            params = {key: value.format_map(world.ids) for key, value in rule.params.items()}
+            for caller, token in world.tokens.items():
+                if rule.before is not None:
+                    rule.before(client)
+                headers = {**rule.headers, **(bearer(token) if token else {})}
+                response = bare.request(
+                    method, path.format_map(world.ids), params=params, json=rule.body, headers=headers,
+                    follow_redirects=False,
+                )  # fmt: skip
+                got: int | str = response.status_code
+                if got not in (401, 403, 404) and response.status_code < 500:
+                    got = OK
+                if got != rule.expected(caller):
+                    faults.append(f"{name} as {caller}: {response.status_code}, expected {rule.expected(caller)}")
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("who", ["member of another project", "administrator's token for another project"])
+def test_nothing_of_a_foreign_project_shows(client: TestClient, world: World, who: str) -> None:
+    if who.startswith("member"):
+        headers = bearer(str(world.tokens["stranger"]))
+    else:
+        headers = bearer(make_token(client, project="theirs"))
+    with TestClient(client.app, headers=headers) as foreign:
+        own = submit(foreign, project="theirs")["id"]
+        known = {"own": own, "foreign": world.job_id}
+
+        for path in ("", "/metrics", "/logs", "/evaluations", "/artifacts"):
+            hidden = foreign.get(f"{V1}/jobs/{world.job_id}{path}")
+            missing = foreign.get(f"{V1}/jobs/job_nothing{path}")
+            assert (hidden.status_code, missing.status_code) == (404, 404)
+            # as if it did not exist: nothing tells the two apart
+            assert hidden.json()["detail"].replace(world.job_id, "ID") == missing.json()["detail"].replace(
+                "job_nothing", "ID"
+            )
+        assert foreign.get(f"{V1}/artifacts/{world.artifact_id}/content").status_code == 404
+        assert foreign.get(f"{V1}/compare", params={"ids": ",".join(known.values())}).status_code == 404
+        assert foreign.get(f"{V1}/events", params={"job": world.job_id}).status_code == 404
+        assert foreign.get(f"{V1}/projects/ours").status_code == 404
+
+        assert [job["id"] for job in foreign.get(f"{V1}/jobs").json()["items"]] == [own]
+        assert [project["id"] for project in foreign.get(f"{V1}/projects").json()["items"]] == ["theirs"]
+        turns = iter([False, True])
+        client.app.state.closing = lambda: next(turns, True)
+        stream = foreign.get(f"{V1}/events").text
+        assert own in stream
+        assert world.job_id not in stream
+
+
+def test_a_foreign_job_is_no_teacher(client: TestClient, world: World) -> None:
+    spec = tiny_spec(teacher={"job": world.job_id}, methods=[{"type": "bckd"}])
+    headers = bearer(str(world.tokens["stranger"]))
+    response = client.post(f"{V1}/jobs", params={"project": "theirs"}, json=spec, headers=headers)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["pointer"] == "/teacher/job"
+
+
+def test_a_token_of_another_attempt_opens_nothing(client: TestClient, world: World) -> None:
+    _, other = start(client)
+    path = f"{V1}/attempts/{world.worker.attempt_id}"
+    assert client.get(f"{path}/ticket", headers=other.headers).status_code == 401
+    assert client.post(f"{path}/records", json={"epoch": 1, "records": []}, headers=other.headers).status_code == 401
