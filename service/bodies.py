@@ -1,40 +1,39 @@
-"""Bodies of requests: strict JSON into a model, with a pointer to each fault, and the same model in the document."""
+"""JSON bodies as models: read by our strict parser, with each fault at its JSON pointer, and published as they are."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
-from fastapi import Depends
-from pydantic import BaseModel, ConfigDict, ValidationError
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
 
-from service.errors import from_validation, parse_json, read_body
+from service.errors import from_validation, parse_json
 
-M = TypeVar("M", bound=BaseModel)
-
-
-class Body(BaseModel):
-    """A body that people write: unknown keys, texts in place of numbers, NaN and infinity are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
-def body(model: type[M]) -> Any:
-    """Dependency: the request's body as a model. FastAPI's own reading would take doubled keys and NaN."""
+def read_as(model: type[_Model]) -> Callable[[Request], Awaitable[_Model]]:
+    """Dependency: the body as this model. Raises `Problem` 400 for what is no JSON, 422 with pointers for the rest."""
 
-    def read(raw: Annotated[bytes, Depends(read_body)]) -> M:
-        return checked(model, parse_json(raw))
+    async def read(request: Request) -> _Model:
+        return checked(model, parse_json(await request.body()))
 
-    return Depends(read)
+    return read
 
 
-def checked(model: type[M], value: Any) -> M:
-    """Plain values as a model. Raises `Problem` 422."""
+def checked(model: type[_Model], value: Any) -> _Model:
+    """A parsed body as this model. Raises `Problem` 422."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
         raise from_validation([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]) from None
 
 
-def described(model: type[BaseModel]) -> dict[str, Any]:
-    """`openapi_extra` of a route with such a body."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
+def documented(schema: type[BaseModel] | str) -> dict[str, Any]:
+    """`openapi_extra` of a route whose body FastAPI does not read: a model, or the name of a published schema."""
+    if isinstance(schema, str):
+        content: dict[str, Any] = {"$ref": f"#/components/schemas/{schema}"}
+    else:
+        content = schema.model_json_schema()
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": content}}}}

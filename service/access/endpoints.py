@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from service.access import audit, projects, tokens, users
 from service.access.principal import Me
@@ -27,7 +27,7 @@ from service.access.schemas import (
     UserPatch,
     audit_out,
 )
-from service.bodies import body, described
+from service.bodies import documented, read_as
 from service.deps import Db
 
 router = APIRouter(tags=["access"])
@@ -48,8 +48,8 @@ def list_projects(db: Db, me: Me, limit: Limit = 50, cursor: Cursor = None) -> P
         return projects.list_projects(session, me, limit=limit, cursor=cursor)
 
 
-@router.post("/projects", status_code=201, openapi_extra=described(ProjectIn), summary="Make a project")
-def create_project(db: Db, me: Me, new: Annotated[ProjectIn, body(ProjectIn)]) -> ProjectOut:
+@router.post("/projects", status_code=201, openapi_extra=documented(ProjectIn), summary="Make a project")
+def create_project(db: Db, me: Me, new: Annotated[ProjectIn, Depends(read_as(ProjectIn))]) -> ProjectOut:
     return projects.create(db, me, new)
 
 
@@ -60,9 +60,11 @@ def get_project(db: Db, me: Me, project_id: str) -> ProjectOut:
 
 
 @router.patch(
-    "/projects/{project_id}", openapi_extra=described(ProjectPatch), summary="Change its description or its quotas"
+    "/projects/{project_id}", openapi_extra=documented(ProjectPatch), summary="Change its description or its quotas"
 )
-def change_project(db: Db, me: Me, project_id: str, patch: Annotated[ProjectPatch, body(ProjectPatch)]) -> ProjectOut:
+def change_project(
+    db: Db, me: Me, project_id: str, patch: Annotated[ProjectPatch, Depends(read_as(ProjectPatch))]
+) -> ProjectOut:
     with db.write() as session:
         return projects.change(session, me, project_id, patch)
 
@@ -74,9 +76,13 @@ def list_members(db: Db, me: Me, project_id: str, limit: Limit = 50, cursor: Cur
 
 
 @router.put(
-    "/projects/{project_id}/members/{user}", openapi_extra=described(MemberIn), summary="Make a user a member, or other"
+    "/projects/{project_id}/members/{user}",
+    openapi_extra=documented(MemberIn),
+    summary="Make a user a member, or other",
 )
-def set_member(db: Db, me: Me, project_id: str, user: str, given: Annotated[MemberIn, body(MemberIn)]) -> MemberOut:
+def set_member(
+    db: Db, me: Me, project_id: str, user: str, given: Annotated[MemberIn, Depends(read_as(MemberIn))]
+) -> MemberOut:
     with db.write() as session:
         return projects.set_member(session, me, project_id, user, given)
 
@@ -94,15 +100,15 @@ def list_users(db: Db, me: Me, limit: Limit = 50, cursor: Cursor = None) -> User
         return users.list_users(session, me, limit=limit, cursor=cursor)
 
 
-@router.post("/users", status_code=201, openapi_extra=described(UserIn), summary="Make a user")
-def create_user(db: Db, me: Me, new: Annotated[UserIn, body(UserIn)]) -> UserOut:
+@router.post("/users", status_code=201, openapi_extra=documented(UserIn), summary="Make a user")
+def create_user(db: Db, me: Me, new: Annotated[UserIn, Depends(read_as(UserIn))]) -> UserOut:
     return users.create(db, me, new)
 
 
 @router.patch(
-    "/users/{user}", openapi_extra=described(UserPatch), summary="Disable or enable a user, or make them administrator"
+    "/users/{user}", openapi_extra=documented(UserPatch), summary="Disable or enable a user, or make them administrator"
 )
-def change_user(db: Db, me: Me, user: str, patch: Annotated[UserPatch, body(UserPatch)]) -> UserOut:
+def change_user(db: Db, me: Me, user: str, patch: Annotated[UserPatch, Depends(read_as(UserPatch))]) -> UserOut:
     with db.write() as session:
         return users.change(session, me, user, patch)
 
@@ -119,8 +125,8 @@ def list_tokens(
         return tokens.list_tokens(session, me, user=user, limit=limit, cursor=cursor)
 
 
-@router.post("/tokens", status_code=201, openapi_extra=described(TokenIn), summary="Make a token; it is shown once")
-def create_token(db: Db, me: Me, new: Annotated[TokenIn, body(TokenIn)]) -> NewTokenOut:
+@router.post("/tokens", status_code=201, openapi_extra=documented(TokenIn), summary="Make a token; it is shown once")
+def create_token(db: Db, me: Me, new: Annotated[TokenIn, Depends(read_as(TokenIn))]) -> NewTokenOut:
     with db.write() as session:
         return tokens.create(session, me, new)
 

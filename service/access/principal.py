@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NoReturn
 
 from fastapi import Depends, Request
@@ -13,10 +13,11 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.orm import Session
 
+from bcd.spec import JobSpec, path_faults
 from service.access import audit, context
 from service.access.origin import COOKIE, refuse_cross_site
 from service.db import Database
-from service.errors import Problem
+from service.errors import INVALID_SPEC, Problem
 from service.models import Membership, Role, Scope, Token, User
 
 _bearer = HTTPBearer(auto_error=False, description="An API token of a user.")
@@ -38,6 +39,7 @@ class Principal:
     roles: Mapping[str, Role] | None = None
     only_project: str | None = None  # a token may be for one project
     token_type: str = "api"  # or session: a browser's
+    data_roots: tuple[str, ...] = ()  # the only folders that their specs may read from; none: all
 
     @property
     def is_installation_admin(self) -> bool:
@@ -76,6 +78,14 @@ class Principal:
     def scope_covers(self, scope: Scope) -> bool:
         order = list(Scope)
         return order.index(self.scope) >= order.index(scope)
+
+    def require_paths(self, spec: JobSpec) -> None:
+        """Raises `Problem` 422 for a spec that names files where the installation does not let anyone read."""
+        faults = path_faults(spec, self.data_roots)
+        if faults:
+            pointer, message = faults[0]
+            detail = f"the job spec cannot be used: {pointer}: {message}"
+            raise Problem(422, detail, type=INVALID_SPEC, errors=faults)
 
     def visible(self, column: Any) -> ColumnElement[bool]:
         """The condition that a project id column names a project which the caller may look at."""
@@ -164,13 +174,14 @@ def principal(request: Request, given: _Given) -> Principal:
                 data = {"why": found.ended, "path": request.url.path[:500]}
                 audit.record(session, found.me, "token.refused", found.token.id, data=data)
         _refuse(f"this API token {found.ended}")
+    me = replace(found.me, data_roots=state.settings.data_roots)
     if call is not None:
-        call.me = found.me
-    if found.me.token_type == "session":
+        call.me = me
+    if me.token_type == "session":
         refuse_cross_site(request)
-    state.limits.token(found.token.id)
+    state.limits.token(me.token_id)
     _note_use(state.db, found.token, now, state.settings.session_seconds)
-    return found.me
+    return me
 
 
 def _read(db: Database, secret: str, type: Literal["api", "session"], now: float) -> Found | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from service.bodies import Body
 from service.models import Audit, Project, Role, Scope, Token, User
 
 RoleName = Literal["viewer", "editor", "admin"]
@@ -19,6 +18,12 @@ Description = Annotated[str, StringConstraints(max_length=2000)]
 MaxJobs = Annotated[int, Field(ge=0, le=1_000_000, description="Most jobs that run at once; null: no limit.")]
 MaxGpus = Annotated[float, Field(ge=0, le=1_000_000, description="Most GPUs in use at once; null: no limit.")]
 _TEN_YEARS = 10 * 366 * 24 * 3600
+
+
+class Body(BaseModel):
+    """What people send: unknown keys, texts in place of numbers, NaN and infinity are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class ProjectIn(Body):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from service.access import sessions
 from service.access.origin import COOKIE, refuse_cross_site
 from service.access.principal import Me
 from service.access.schemas import SessionIn, SessionOut
-from service.bodies import body, described
+from service.bodies import documented, read_as
 from service.deps import Config, Db
 
 router = APIRouter(tags=["access"])
@@ -18,9 +18,13 @@ router = APIRouter(tags=["access"])
 PATH = "/api/v1"  # the cookie goes to the API alone, not to every server on this host's other ports
 
 
-@router.post("/session", openapi_extra=described(SessionIn), summary="Open a browser's session (sets a cookie)")
+@router.post("/session", openapi_extra=documented(SessionIn), summary="Open a browser's session (sets a cookie)")
 def open_session(
-    request: Request, response: Response, db: Db, settings: Config, given: Annotated[SessionIn, body(SessionIn)]
+    request: Request,
+    response: Response,
+    db: Db,
+    settings: Config,
+    given: Annotated[SessionIn, Depends(read_as(SessionIn))],
 ) -> SessionOut:
     # also here: another site must not log its visitors in as somebody else
     refuse_cross_site(request, always=True)

@@ -39,6 +39,7 @@ def submit(db: Database, me: Principal, value: Any, options: Options = Options()
     """
     me.require(options.project, Role.EDITOR)
     spec = _parsed(value)
+    me.require_paths(spec)
     try:
         with db.write() as session:
             existing = _earlier(session, spec, options)
