@@ -101,6 +101,17 @@ def prepare(settings: Settings) -> None:
         db.close()
 
 
+def warn_if_open(settings: Settings) -> None:
+    """Say what it means to listen on more than loopback; nobody does without having set BCD_API_HOST."""
+    if settings.api_host not in ("127.0.0.1", "::1", "localhost"):
+        log.warning(
+            "listening on %s: whoever reaches port %d may try to get in, and tokens travel in the clear unless a proxy "
+            "in front of it ends TLS",
+            settings.api_host,
+            settings.api_port,
+        )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m service.app", description="Serve the bcd API.")
     parser.add_argument("--home", help="folder of the installation (default: BCD_HOME, else .bcd)")
@@ -109,12 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for chatty in ("alembic", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     settings = Settings.load(args.home)
-    if settings.api_host not in ("127.0.0.1", "::1", "localhost"):
-        log.warning(
-            "listening on %s: whoever reaches this port may try to get in, and tokens travel in the clear unless a "
-            "proxy in front ends TLS",
-            settings.api_host,
-        )
+    warn_if_open(settings)
     prepare(settings)
     app = create_app(settings)
     config = uvicorn.Config(

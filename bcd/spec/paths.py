@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from bcd.spec.data import CocoData, UnlabeledFiles, VocData, YoloData
 from bcd.spec.job import JobSpec
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|[^/]*://")
 
 
 def path_faults(
