@@ -47,9 +47,14 @@ bench: setup
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.latency
 
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command "make lock" -q
+
+# One lock for work and tests, and of the same versions what each of the two images holds.
 lock:
-	$(BIN)/uv pip compile pyproject.toml --extra service --extra export --extra timm --extra s3 --extra otel --group dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.lock -q
+	$(COMPILE) pyproject.toml --extra service --extra export --extra timm --extra s3 --extra otel --group dev -o requirements.lock
+	$(COMPILE) --group api --constraint requirements.lock -o docker/api.lock
+	$(COMPILE) pyproject.toml --extra service --extra timm --extra s3 --extra otel --constraint requirements.lock -o docker/worker.lock
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

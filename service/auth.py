@@ -21,22 +21,41 @@ from sqlalchemy import select
 from service.errors import Problem
 from service.models import Attempt
 from service.settings import Settings
+from service.variables import read_secret
 
 _bearer = HTTPBearer(auto_error=False, description="An attempt's own token.")
 _Given = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def ensure_secrets(settings: Settings) -> None:
-    """Make `HOME/run` (0700), the owner's token and the key of attempt tokens (0600) where they are missing.
+_FEWEST_CHARACTERS = 32  # of a secret that somebody else made
 
-    Safe when several processes do it at once: the first file wins and is never replaced.
+
+def ensure_secrets(settings: Settings) -> None:
+    """Make `HOME/run` (0700), the first API token and the key of attempt tokens (0600) where they are missing.
+
+    Safe when several processes do it at once: the first file wins and is never replaced. Files elsewhere (secrets of a
+    deployment, mounted read-only) are only looked at. Raises SystemExit where such a file cannot be used.
     """
+    ensure_key(settings)
+    ensure_file(settings, "BCD_ADMIN_TOKEN_FILE", settings.token_file, new_secret())
+
+
+def ensure_key(settings: Settings) -> None:
+    """The part of `ensure_secrets` that who launches attempts needs: `HOME/run` and the key of attempt tokens."""
     settings.run.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.run.chmod(0o700)
-    for path, secret in ((settings.token_file, new_secret()), (settings.secret_file, secrets.token_hex(32))):
-        if not path.exists():
-            create_once(path, secret + "\n")
-        path.chmod(0o600)
+    ensure_file(settings, "BCD_ATTEMPT_KEY_FILE", settings.secret_file, secrets.token_hex(32))
+
+
+def ensure_file(settings: Settings, variable: str, path: Path, secret: str) -> None:
+    """A file in `HOME/run` is made where it is missing; one elsewhere, which `variable` names, must be there."""
+    if path.parent != settings.run:
+        if len(read_secret(variable, path)) < _FEWEST_CHARACTERS:
+            raise SystemExit(f"{variable}: the secret in {path} is too short; make one with `openssl rand -hex 32`")
+        return
+    if not path.exists():
+        create_once(path, secret + "\n")
+    path.chmod(0o600)
 
 
 def new_secret(prefix: str = "bcd") -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from bcd.storage import BadAddress, read_address
+from service.variables import VARIABLES, database_url
 
 DEFAULT_HOME = ".bcd"
+OWN_HOSTS = ("127.0.0.1", "localhost", "testserver")
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,23 @@ class Settings:
     """
 
     home: Path
-    database_url: str
+    database_url: str = field(repr=False)  # may hold a password
     storage_uri: str
     """Where checkpoints and results are: an absolute folder, or `s3://bucket/prefix`."""
+    token_file: Path
+    """The first API token, of the user `admin` (0600)."""
+    secret_file: Path
+    """Key from which attempt tokens are derived (0600)."""
+    ray_token_file: Path
+    """What a process must know to talk to Ray (0600)."""
     api_host: str = "127.0.0.1"
     api_port: int = 8765
     mlflow_port: int = 8766
     ray_port: int = 8767
+    # Where the others are; what is empty is on this machine.
+    public_api_url: str = ""  # http://host:port at which workers reach the API
+    mlflow_address: str = ""  # http://host:port of an MLflow server
+    ray_address: str = ""  # host:port of the head of a Ray cluster
     lease_seconds: float = 30.0
     poll_seconds: float = 0.3
     max_body_bytes: int = 1_000_000
@@ -41,7 +53,8 @@ class Settings:
     stop_seconds: float = 45.0
     retry_seconds: float = 1.0
     unplaceable_seconds: float = 600.0
-    allowed_hosts: tuple[str, ...] = field(default=("127.0.0.1", "localhost", "testserver"))
+    spares: int | None = None  # idle workers that the dispatcher keeps warm; None: two, or one if there is one CPU
+    other_hosts: tuple[str, ...] = ()  # names besides this machine's own for which the API answers
     # Proxies whose X-Forwarded-For and -Proto are believed; without them every caller behind one has its address.
     trusted_proxies: tuple[str, ...] = ()
     # Requests as COUNT/minute (or second, hour), `off` for no limit: of one token, of an address without a token, and
@@ -78,70 +91,68 @@ class Settings:
         return self.home / "work"
 
     @property
-    def token_file(self) -> Path:
-        """The API token of this installation's owner (0600)."""
-        return self.run / "api-token"
-
-    @property
-    def secret_file(self) -> Path:
-        """Key from which attempt tokens are derived (0600)."""
-        return self.run / "secret"
-
-    @property
     def api_url(self) -> str:
-        return f"http://{self.api_host}:{self.api_port}"
+        """The API's address on its own machine."""
+        everywhere = self.api_host in ("0.0.0.0", "::")
+        return f"http://{'127.0.0.1' if everywhere else self.api_host}:{self.api_port}"
+
+    @property
+    def worker_api_url(self) -> str:
+        """The API's address as workers see it."""
+        return self.public_api_url or self.api_url
+
+    @property
+    def allowed_hosts(self) -> tuple[str, ...]:
+        """For which Host headers the API answers."""
+        public = urlsplit(self.public_api_url).hostname
+        return (*OWN_HOSTS, *self.other_hosts, *([public] if public else []))
 
     @property
     def mlflow_url(self) -> str:
-        return f"http://127.0.0.1:{self.mlflow_port}"
+        return self.mlflow_address or f"http://127.0.0.1:{self.mlflow_port}"
+
+    @property
+    def ray_head(self) -> tuple[str, int]:
+        """Host and port of Ray's head."""
+        if not self.ray_address:
+            return "127.0.0.1", self.ray_port
+        parts = urlsplit(f"//{self.ray_address}")
+        return str(parts.hostname), int(parts.port or 0)
 
     @classmethod
-    def load(cls, home: str | Path | None = None, **overrides: object) -> Settings:
+    def load(cls, home: str | Path | None = None, **overrides: Any) -> Settings:
         """Settings for `home` (default: `BCD_HOME`, else `.bcd` here), then `BCD_*` variables, then overrides."""
         place = Path(home or os.environ.get("BCD_HOME") or DEFAULT_HOME).expanduser().resolve()
-        values: dict[str, object] = {
+        values: dict[str, Any] = {
             "home": place,
-            "database_url": f"sqlite:///{place / 'bcd.db'}",
-            "storage_uri": os.environ.get("BCD_STORAGE") or str(place / "storage"),
+            "storage_uri": str(place / "storage"),
+            "token_file": place / "run" / "api-token",
+            "secret_file": place / "run" / "secret",
+            "ray_token_file": place / "run" / "ray-token",
         }
-        readers: dict[str, Callable[[str], object]] = {
-            "database_url": str, "api_port": int, "mlflow_port": int, "ray_port": int,
-            "lease_seconds": float, "poll_seconds": float, "max_attempts": int, "leader_seconds": float,
-            "start_seconds": float, "stop_seconds": float, "retry_seconds": float, "unplaceable_seconds": float,
-            "rate_limit": _rate, "rate_limit_anonymous": _rate, "rate_limit_failures": _rate, "session_seconds": float,
-            "trusted_proxies": _names, "data_roots": _folders,
-        }  # fmt: skip
-        for name, read in readers.items():
-            text = os.environ.get(f"BCD_{name.upper()}")
+        for variable, (name, read) in VARIABLES.items():
+            text = os.environ.get(variable)
             if text:
                 try:
                     values[name] = read(text)
                 except ValueError as error:
-                    why = f"is not a valid {read.__name__}" if isinstance(read, type) else error
-                    raise SystemExit(f"BCD_{name.upper()}={text!r} {why}") from None
+                    raise SystemExit(f"{variable}={text!r} {error}") from None
+        values["database_url"] = database_url(place, os.environ)
         values.update(overrides)
         try:
             read_address(str(values["storage_uri"]))
         except BadAddress as error:
             raise SystemExit(f"BCD_STORAGE: {error}") from None
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**values)
 
-
-def _rate(text: str) -> str:
-    if text != "off" and not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour)", text):
-        raise ValueError("is no rate: write 600/minute, 10/second, or off")
-    return text
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """Names separated by commas."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _folders(text: str) -> tuple[str, ...]:
-    """Folders separated by colons."""
-    folders = tuple(part for part in text.split(os.pathsep) if part)
-    for folder in folders:
-        if not os.path.isabs(folder):
-            raise ValueError(f"holds {folder!r}: give absolute folders, separated by {os.pathsep!r}")
-    return tuple(os.path.normpath(folder) for folder in folders)
+    def environment(self) -> dict[str, str]:
+        """The variables from which `load` makes these settings again in a child process that inherits ours."""
+        found = {"BCD_HOME": str(self.home)}
+        for variable, (name, _) in VARIABLES.items():
+            value = getattr(self, name)
+            if isinstance(value, tuple):
+                value = (os.pathsep if name == "data_roots" else ",").join(value)
+            found[variable] = "" if value is None else str(value)
+        if self.database_url == database_url(self.home, os.environ):
+            del found["BCD_DATABASE_URL"]  # it can read that itself, and a password stays in its file
+        return found

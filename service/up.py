@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import secrets
@@ -17,13 +16,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -32,6 +29,8 @@ import httpx
 import psutil
 
 from bcd.storage import BadAddress, StorageUnavailable, open_store
+from service import processes
+from service.processes import Process, ray_folder
 from service.settings import Settings
 
 STOP_ORDER = ("dispatcher", "api", "mlflow", "ray")
@@ -40,8 +39,6 @@ STOP_PATIENCE = {"dispatcher": 4.0, "api": 5.0, "mlflow": 1.0, "ray": 0.5}
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds before a crashed child is started again
 STEADY_AFTER = 30.0  # seconds; a child that ran for so long starts with the shortest pause again
 MLFLOW_WAITS = 20.0  # seconds at most for which MLflow lets the others go first
-OBJECT_STORE_BYTES = 200_000_000  # nothing uses Ray's object store yet
-LONGEST_TEMP = 30  # characters; Ray's socket paths must stay below 107
 
 
 class UpError(Exception):
@@ -51,7 +48,7 @@ class UpError(Exception):
 @dataclass
 class _Child:
     name: str
-    command: list[str]
+    wanted: Process
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     pause: float = SHORTEST_PAUSE
@@ -67,14 +64,14 @@ class Tree:
     def __init__(
         self, settings: Settings, *, cpus: int | None = None, status: Callable[[str], None] = lambda text: None
     ):
-        self.settings = settings
+        self.settings = replace(settings, ray_address="")  # this tree has a Ray of its own
         self.id = uuid.uuid4().hex
         self._cpus = cpus or _usable_cpus()
         self._status = status
         self._lock_file: IO[str] | None = None
         self._stopping = threading.Event()
         self._monitor: threading.Thread | None = None
-        self._children = {name: _Child(name, command) for name, command in self._commands().items()}
+        self._children = {name: _Child(name, wanted) for name, wanted in self._processes().items()}
 
     def __enter__(self) -> Tree:
         self.start()
@@ -106,7 +103,8 @@ class Tree:
             self._check_ports()
             self._prepare()
             # MLflow takes a core for some ten seconds and nobody waits for it: it starts once the rest is ready.
-            self._children["mlflow"].start_at = time.monotonic() + MLFLOW_WAITS
+            if "mlflow" in self._children:
+                self._children["mlflow"].start_at = time.monotonic() + MLFLOW_WAITS
             for name in ("ray", "api", "dispatcher"):
                 self._spawn(self._children[name])
             self._monitor = threading.Thread(target=self._watch, name="tree", daemon=True)
@@ -166,8 +164,8 @@ class Tree:
             return
         everything = self.processes()
         for name in STOP_ORDER:
-            child = self._children[name]
-            if child.process is not None:
+            child = self._children.get(name)
+            if child is not None and child.process is not None:
                 if name == "mlflow" and child.process.poll() is None:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.killpg(child.process.pid, signal.SIGTERM)  # its server is a grandchild
@@ -199,6 +197,8 @@ class Tree:
             ("mlflow", "127.0.0.1", self.settings.mlflow_port),
             ("ray", "127.0.0.1", self.settings.ray_port),
         ):
+            if name not in self._children:
+                continue
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
@@ -211,12 +211,10 @@ class Tree:
 
     def _prepare(self) -> None:
         # FastAPI: half a second that a refused start need not spend
-        from service.auth import create_once, ensure_secrets
+        from service.auth import ensure_file, ensure_secrets
 
         ensure_secrets(self.settings)
-        token = self.settings.run / "ray-token"
-        if not token.exists():
-            create_once(token, secrets.token_hex(32))
+        ensure_file(self.settings, "BCD_RAY_TOKEN_FILE", self.settings.ray_token_file, secrets.token_hex(32))
         (self.settings.run / "dispatcher.json").unlink(missing_ok=True)
         _make_private(ray_folder(self.settings))
 
@@ -227,12 +225,12 @@ class Tree:
         log = self.settings.logs / f"{child.name}.log"
         with log.open("ab") as output:
             child.process = subprocess.Popen(
-                child.command,
+                child.wanted.command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.settings.run,
-                env=self._environment(),
+                env={**child.wanted.environment, "BCD_TREE": self.id},
                 start_new_session=True,
             )
         with contextlib.suppress(psutil.Error):
@@ -241,57 +239,15 @@ class Tree:
             (self.settings.run / f"{child.name}.pid").write_text(text, encoding="utf-8")
         self._status(f"started {child.name}")
 
-    def _environment(self) -> dict[str, str]:
+    def _processes(self) -> dict[str, Process]:
         s = self.settings
-        root = str(Path(__file__).resolve().parent.parent)
-        path = os.environ.get("PYTHONPATH")
-        inherited = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN")}
-        return {
-            **inherited,
-            "PYTHONPATH": root if not path else f"{root}{os.pathsep}{path}",
-            "PYTHONUNBUFFERED": "1",
-            "BCD_TREE": self.id,
-            "BCD_HOME": str(s.home),
-            "BCD_DATABASE_URL": s.database_url,
-            "BCD_STORAGE": s.storage_uri,
-            "BCD_API_PORT": str(s.api_port),
-            "BCD_MLFLOW_PORT": str(s.mlflow_port),
-            "BCD_RAY_PORT": str(s.ray_port),
-            "BCD_LEASE_SECONDS": str(s.lease_seconds),
-            "BCD_POLL_SECONDS": str(s.poll_seconds),
-            "BCD_MAX_ATTEMPTS": str(s.max_attempts),
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(s.run / "ray-token"),
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on every system: keeps a local cluster on loopback
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_DISABLE_IMPORT_WARNING": "1",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 2 processes instead of 10
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "DO_NOT_TRACK": "true",
+        found = {
+            "ray": processes.ray_head(s, cpus=self._cpus),
+            "api": processes.api(s),
+            "dispatcher": processes.dispatcher(s),
         }
-
-    def _commands(self) -> dict[str, list[str]]:
-        s, python = self.settings, sys.executable
-        ray = [
-            python, "-m", "ray.scripts.scripts", "start", "--head", "--block",
-            "--port", str(s.ray_port), "--node-ip-address", "127.0.0.1", "--include-dashboard=false",
-            "--disable-usage-stats", "--temp-dir", str(ray_folder(s)),
-            "--object-store-memory", str(OBJECT_STORE_BYTES), "--include-log-monitor=false", "--no-monitor",
-            # Ray's default ranges and fixed ports may be taken, by another installation for one: let the system choose.
-            "--min-worker-port", "0", "--max-worker-port", "0", "--dashboard-agent-listen-port", "0",
-            "--num-cpus", str(self._cpus),
-        ]  # fmt: skip
-        mlflow = [
-            python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(s.mlflow_port), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{s.home / 'mlflow' / 'mlflow.db'}",
-            "--artifacts-destination", str(s.home / "mlflow" / "artifacts"),
-        ]  # fmt: skip
-        return {
-            "ray": ray,
-            "api": [python, "-m", "service.app", "--home", str(s.home)],
-            "dispatcher": [python, "-m", "service.dispatch", "--home", str(s.home)],
-            "mlflow": mlflow,
-        }
+        # An MLflow server that runs elsewhere is used, not started.
+        return found if s.mlflow_address else {**found, "mlflow": processes.mlflow(s)}
 
     def _dispatcher_state(self) -> dict[str, object]:
         try:
@@ -366,14 +322,6 @@ def end_leftovers(settings: Settings) -> int:
         (settings.run / f"{name}.pid").unlink(missing_ok=True)
     shutil.rmtree(ray_folder(settings), ignore_errors=True)
     return len(left)
-
-
-def ray_folder(settings: Settings) -> Path:
-    """Ray's folder for this home: short, because the paths of its sockets may have 107 characters at most."""
-    base = tempfile.gettempdir()
-    if len(base) > LONGEST_TEMP and os.path.isdir("/tmp"):
-        base = "/tmp"
-    return Path(base) / f"bcd-{hashlib.sha256(str(settings.home).encode()).hexdigest()[:10]}"
 
 
 def _usable_cpus() -> int:

@@ -21,8 +21,9 @@ import httpx
 from sqlalchemy.exc import OperationalError
 
 from service import migrations
-from service.auth import ensure_secrets
+from service.auth import ensure_key
 from service.db import Database
+from service.dispatch import own_node
 from service.dispatch.leadership import Leadership
 from service.dispatch.loop import Background, Dispatcher
 from service.dispatch.mirror import Mirror
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for chatty in ("alembic", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     require_token()
-    ensure_secrets(settings)
+    ensure_key(settings)
     stop = threading.Event()
     _stop_on_signals(stop)
     _wait_for_database(settings, stop)
@@ -62,6 +63,7 @@ def _run(settings: Settings, db: Database, stop: threading.Event) -> int:
     while not backend.listening():
         if stop.wait(0.2):
             return 0
+    own_node.join(settings)
     backend.connect()
     _stop_on_signals(stop)  # Ray has put its own in their place
     log.info("connected to Ray")
@@ -71,7 +73,12 @@ def _run(settings: Settings, db: Database, stop: threading.Event) -> int:
         backend = RayBackend(settings)
         cpus = sum(node.cpus for node in backend.nodes() if node.alive)
         reconciler = Reconciler(
-            settings, db, backend, lead, spares=_spares(cpus), service_up=lambda: _answers(settings.api_url)
+            settings,
+            db,
+            backend,
+            lead,
+            spares=_spares(settings, cpus),
+            service_up=lambda: _answers(settings.worker_api_url),
         )
         return reconciler, [Mirror(settings, db)]
 
@@ -143,10 +150,9 @@ class _Pulse:
         os._exit(TRY_AGAIN)
 
 
-def _spares(cpus: int) -> int:
-    """How many workers to keep warm. Each takes about 400 MB; BCD_SPARES sets another number."""
-    text = os.environ.get("BCD_SPARES", "")
-    return max(0, int(text)) if text.isdigit() else min(2, cpus)
+def _spares(settings: Settings, cpus: int) -> int:
+    """How many workers to keep warm. Each takes about 400 MB."""
+    return min(2, cpus) if settings.spares is None else settings.spares
 
 
 def _write_json(path: os.PathLike[str], value: Mapping[str, object]) -> None:

@@ -48,7 +48,7 @@ class RayBackend:
 
     def __init__(self, settings: Settings):
         self._settings = settings
-        self._address = ("127.0.0.1", settings.ray_port)
+        self._address = settings.ray_head
         self._supervisor = ray.remote(Supervisor)
         self._spares: dict[str, Any] = {}  # name -> its warm-up under way, None once it is warm
         self._spare_nodes: dict[str, str] = {}
@@ -127,7 +127,7 @@ class RayBackend:
         args = AttemptArgs(
             attempt_id=launch.attempt_id,
             epoch=launch.epoch,
-            api_url=self._settings.api_url,
+            api_url=self._settings.worker_api_url,
             storage=self._settings.storage_uri,
             work=str(self._settings.work),
             data_cache=str(self._settings.data_cache),
@@ -190,7 +190,7 @@ class RayBackend:
 
     def _ask(self) -> None:
         if not self.listening():
-            raise BackendAway(f"Ray does not answer on port {self._address[1]}")
+            raise BackendAway(f"Ray does not answer at {self._address[0]}:{self._address[1]}")
 
     def _actor(self, name: str, gpus: float, node: str | None) -> Any:
         options = {"name": name, "namespace": NAMESPACE, "get_if_exists": True, "lifetime": "detached"}

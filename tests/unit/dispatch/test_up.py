@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from service.processes import ray_folder
 from service.settings import Settings
-from service.up import Tree, UpError, end_leftovers, find_processes, ray_folder
+from service.up import Tree, UpError, end_leftovers, find_processes
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 
@@ -141,16 +142,16 @@ def test_the_socket_folder_is_short_and_belongs_to_one_home(settings):
     assert folder != ray_folder(Settings.load(settings.home / "other"))
 
 
-def test_children_get_secrets_by_file_and_ray_only_with_a_token(settings):
-    environment = Tree(settings)._environment()
-    assert environment["RAY_AUTH_MODE"] == "token"
-    assert environment["RAY_AUTH_TOKEN_PATH"] == str(settings.run / "ray-token")
-    assert "RAY_AUTH_TOKEN" not in environment
+def test_a_tree_has_a_ray_of_its_own_whatever_cluster_the_environment_names(settings, monkeypatch):
+    monkeypatch.setenv("BCD_RAY_ADDRESS", "10.0.0.1:6379")
+    tree = Tree(Settings.load(settings.home))
+    assert tree.settings.ray_head[0] == "127.0.0.1"
+    for process in tree._processes().values():
+        assert process.environment["BCD_RAY_ADDRESS"] == ""
 
 
-def test_an_address_or_token_of_another_cluster_is_not_inherited(settings, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "theirs")
-    environment = Tree(settings)._environment()
-    assert "RAY_ADDRESS" not in environment
-    assert "RAY_AUTH_TOKEN" not in environment
+def test_an_mlflow_server_elsewhere_is_used_and_none_is_started(settings):
+    assert "mlflow" in Tree(settings)._processes()
+    elsewhere = Tree(replace(settings, mlflow_address="http://mlflow.example.org"))
+    assert "mlflow" not in elsewhere._processes()
+    assert elsewhere.settings.mlflow_url == "http://mlflow.example.org"
