@@ -55,12 +55,12 @@ def compare(
             ours = [run for run in page if wanted.JOB in run.tags]
             for run in ours:
                 if run.tags[wanted.JOB] not in all_jobs:
-                    check.say(f"MLflow has a run {run.id} of job {run.tags[wanted.JOB]}, which does not exist")
+                    check.say(f"MLflow has a run {run.id} of job {run.tags[wanted.JOB]}, which does not exist here")
             check.runs({run.tags[wanted.JOB]: run for run in ours if run.tags[wanted.JOB] in jobs}, seen)
-            twins = [run.tags[wanted.JOB] for run in ours]
-            for job_id in sorted({job for job in twins if job in seen or twins.count(job) > 1}):
+            found = [run.tags[wanted.JOB] for run in ours]
+            for job_id in sorted({job for job in found if job in seen or found.count(job) > 1} & all_jobs):
                 check.say(f"job {job_id}: MLflow has more than one run of it")
-            seen |= set(twins)
+            seen |= set(found)
             progress(len(seen & jobs), len(jobs))
     for job_id in sorted(jobs - seen):
         check.say(f"job {job_id}: MLflow has no run of it")

@@ -265,8 +265,10 @@ def _rewritten(session: Session, job: Job, copied: list[list[int]]) -> bool:
         for attempt, through in last.items()
         if attempt < job.epoch  # a number of an attempt is never above its epoch
     ]
+    if not later:
+        return False
     query = select(Point.step).join(Series, Series.id == Point.series_id).where(Series.job_id == job.id, or_(*later))
-    return bool(later) and session.execute(query.limit(1)).first() is not None
+    return session.execute(query.limit(1)).first() is not None
 
 
 _Row = tuple[Any, ...]  # key, step, value, time, attempt
