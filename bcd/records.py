@@ -58,6 +58,15 @@ class EvaluationRecord(_Record):
     results: dict[str, Any]
 
 
+class FactsRecord(_Record):
+    """What a run found out about itself: which code, machine, data and teacher it uses. Words by name."""
+
+    kind: Literal["facts"] = "facts"
+    values: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]{1,50}$")], Annotated[str, Field(max_length=500)]] = Field(
+        max_length=50
+    )
+
+
 class StateRecord(_Record):
     """The attempt's own state as the worker sees it. A terminal one is the last record of an attempt."""
 
@@ -69,7 +78,8 @@ class StateRecord(_Record):
 
 
 Record = Annotated[
-    MetricRecord | LogRecord | ArtifactRecord | EvaluationRecord | StateRecord, Field(discriminator="kind")
+    MetricRecord | LogRecord | ArtifactRecord | EvaluationRecord | FactsRecord | StateRecord,
+    Field(discriminator="kind"),
 ]
 record_adapter: TypeAdapter[Record] = TypeAdapter(Record)
 

@@ -23,6 +23,7 @@ import service.attempts.endpoints
 import service.compare.endpoints
 import service.events.endpoints
 import service.jobs.endpoints
+import service.mirror.endpoints
 from service import errors, migrations, openapi, pages
 from service.access.first import ensure_first
 from service.access.gate import Calls, Gate, SecurityHeaders
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         service.artifacts.endpoints.router,
         service.events.endpoints.router,
         service.compare.endpoints.router,
+        service.mirror.endpoints.router,
     ):
         app.include_router(router, prefix="/api/v1", dependencies=user)
     app.include_router(service.access.session_endpoints.router, prefix="/api/v1")

@@ -66,6 +66,16 @@ class Settings:
     # Folders that data sets and teachers of specs must lie in, as the workers see them; none: anywhere.
     data_roots: tuple[str, ...] = ()
 
+    # Addresses as people reach them, for links: of the API, and of MLflow. Empty: those that the processes use.
+    public_url: str = ""
+    mlflow_public_url: str = ""
+    # Hosts, addresses and networks that webhooks may reach although they are not public.
+    webhook_allow: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, default in (("public_url", self.api_url), ("mlflow_public_url", self.mlflow_url)):
+            object.__setattr__(self, name, (getattr(self, name) or default).rstrip("/"))
+
     @property
     def run(self) -> Path:
         """Pid files, secrets and the record of the running tree."""

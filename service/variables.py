@@ -106,6 +106,13 @@ def _host_and_port(text: str) -> str:
     return text
 
 
+def _link(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be an address as people open it: http(s)://host[:port][/path]")
+    return text.rstrip("/")
+
+
 def _names(text: str) -> tuple[str, ...]:
     """Names separated by commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -148,6 +155,9 @@ VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "BCD_ATTEMPT_KEY_FILE": ("secret_file", _file),
     "BCD_RAY_TOKEN_FILE": ("ray_token_file", _file),
     "BCD_DATA_ROOTS": ("data_roots", _folders),
+    "BCD_PUBLIC_URL": ("public_url", _link),
+    "BCD_MLFLOW_PUBLIC_URL": ("mlflow_public_url", _link),
+    "BCD_WEBHOOK_ALLOW": ("webhook_allow", _names),
     "BCD_RATE_LIMIT": ("rate_limit", _rate),
     "BCD_RATE_LIMIT_ANONYMOUS": ("rate_limit_anonymous", _rate),
     "BCD_RATE_LIMIT_FAILURES": ("rate_limit_failures", _rate),

@@ -29,6 +29,7 @@ from workers.patience import may_pass, patiently
 PATIENCE = 24 * 3600.0  # seconds; a result is worth waiting for the service and for storage, whatever they are doing
 _CAUSE, _TRACEBACK, _LINE = 4000, 100_000, 20_000  # lengths that the wire format allows
 _VALUES = 2000  # scalars of one record
+_FACT = 500  # characters
 _Result = TypeVar("_Result")
 
 
@@ -73,6 +74,9 @@ class AttemptSink:
 
     def phase(self, name: str) -> None:
         self.log(name)
+
+    def facts(self, values: dict[str, str]) -> None:
+        self._outbox.append("facts", values={name: _printable(text)[:_FACT] for name, text in values.items()})
 
     def checkpoint(self, path: Path, step: int) -> None:
         self.artifact("checkpoint", f"step-{step:08d}.ckpt", path, step)

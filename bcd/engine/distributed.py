@@ -196,6 +196,9 @@ class _PipeSink(Silent):
     def phase(self, name: str) -> None:
         self.call("phase", name)
 
+    def facts(self, values: dict[str, str]) -> None:
+        self.call("facts", values)
+
     def checkpoint(self, path: Path, step: int) -> None:
         self.call("checkpoint", path, step)
 

@@ -5,9 +5,10 @@ Where several processes train together, each of them comes through here; only th
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from bcd.engine.processes import Processes
 from bcd.engine.report import DeadTerms, RunResult, RunSink, Silent, ap_metrics
 from bcd.engine.task import DetectionTask
 from bcd.engine.trainer import Trainer
+from bcd.environment import environment
 from bcd.methods.match import MatchError
 from bcd.methods.teacher import Teacher
 from bcd.methods.teacher_cache import cache_outputs, plan_cache
@@ -54,6 +56,8 @@ def run_here(
     added = spec.data.unlabeled.count(spec.schedule.batch_size) if spec.data.unlabeled is not None else 0
     plan = spec.schedule.resolve(min(len(splits.train), spec.data.max_train_images or len(splits.train)))
     _tell_data(spec, splits, added, plan.steps, sink)
+    if processes.first:
+        sink.facts(_origin(spec, splits, teacher_path, device))
 
     student = student_of(spec, splits.train.class_names).to(device)
     teacher, methods = teacher_of(spec, teacher_path, student, device)
@@ -258,6 +262,16 @@ def _tell_data(spec: JobSpec, splits: Splits, added: int, steps: int, sink: RunS
     sink.log(f"data version: {splits.version}")
     if spec.schedule.epochs is not None:
         sink.log(f"{spec.schedule.epochs:g} epochs are {steps:,} steps")
+
+
+def _origin(spec: JobSpec, splits: Splits, teacher_path: Path | None, device: torch.device) -> dict[str, str]:
+    """What the run rests on; of a teacher's file that cannot be read others tell."""
+    facts = {"data_version": splits.version, **environment(device)}
+    path = teacher_path or (spec.teacher.path if spec.teacher is not None else None)
+    if path is not None:
+        with suppress(OSError), Path(path).open("rb") as file:
+            facts["teacher_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return facts
 
 
 def _tell_student(spec: JobSpec, student: Detector, device: torch.device, processes: Processes, sink: RunSink) -> None:

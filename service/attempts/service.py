@@ -15,6 +15,7 @@ from bcd.records import (
     TOTAL_STEPS,
     ArtifactRecord,
     EvaluationRecord,
+    FactsRecord,
     LogRecord,
     MetricRecord,
     Record,
@@ -86,6 +87,9 @@ def apply_records(session: Session, settings: Settings, attempt_id: str, batch: 
     for record in new:
         if isinstance(record, EvaluationRecord):
             _store_evaluation(session, attempt, job, record, now)
+        elif isinstance(record, FactsRecord):
+            data = {"attempt": attempt.number, "values": record.values}
+            write_event(session, "job.facts", job, actor="worker", data=data)
     if new:
         attempt.acked_seq = new[-1].seq
         if isinstance(new[-1], StateRecord) and new[-1].state != "running":

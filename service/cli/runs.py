@@ -1,6 +1,7 @@
 """The folder of a run without a service: what lies in it, when it may be used again, and the sink that fills it.
 
 spec.yaml            the whole spec, every default filled in
+facts.json           the code, machine, data and teacher that it rests on
 metrics.jsonl        one line for each report: {"step", "time", "values"}
 checkpoints/         the newest checkpoints, to go on from after an interruption
 student.safetensors  the result (or the folder `student`)
@@ -94,7 +95,8 @@ class RunFolder:
             return
         for folder in (self.work, self.path / "checkpoints"):
             shutil.rmtree(folder, ignore_errors=True)
-        (self.path / "spec.yaml").unlink(missing_ok=True)
+        for name in ("spec.yaml", "facts.json"):
+            (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):  # something else lies in it
             self.path.rmdir()
 
@@ -149,6 +151,7 @@ class LocalSink:
         """`show(kind, data)` with kind `metrics`, `log` or `phase`."""
         self._folder, self._show = folder, show
         self._file = MetricsFile(folder.path / "metrics.jsonl")
+        self._facts: dict[str, str] = {}
         self.checkpoint_step: int | None = None
         self.final: dict[str, Any] = {}
 
@@ -169,6 +172,10 @@ class LocalSink:
     def evaluation(self, step: int, name: str, protocol: str, results: dict[str, Any]) -> None:
         if name == "final":
             self.final = {"step": step, "name": name, "protocol": protocol, "results": results}
+
+    def facts(self, values: dict[str, str]) -> None:
+        self._facts |= values
+        _write(self._folder.path / "facts.json", json.dumps(self._facts, indent=1) + "\n")
 
     def phase(self, name: str) -> None:
         self._show("phase", {"name": name})

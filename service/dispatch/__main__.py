@@ -26,9 +26,9 @@ from service.db import Database
 from service.dispatch import own_node
 from service.dispatch.leadership import Leadership
 from service.dispatch.loop import Background, Dispatcher
-from service.dispatch.mirror import Mirror
 from service.dispatch.ray_backend import RayBackend, require_token
 from service.dispatch.reconciler import Reconciler
+from service.mirror.loop import Mirror
 from service.settings import Settings
 
 log = logging.getLogger("bcd.dispatch")
@@ -80,7 +80,7 @@ def _run(settings: Settings, db: Database, stop: threading.Event) -> int:
             spares=_spares(settings, cpus),
             service_up=lambda: _answers(settings.worker_api_url),
         )
-        return reconciler, [Mirror(settings, db)]
+        return reconciler, [Mirror(settings, db, leading=lead.is_leader)]
 
     lead = Leadership(db, "dispatch", seconds=settings.leader_seconds)
     dispatcher = Dispatcher(lead, term)

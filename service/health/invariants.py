@@ -1,7 +1,7 @@
 """What must be true of the database at any moment, and of a drained queue above all (I1 to I6).
 
 `check` reads only. I7 (no process left over) is a question to the machines, I8 (MLflow equals the database) one to
-MLflow: see `service.dispatch.mirror_check`.
+MLflow: see `service.mirror.check`.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ class Event(Base):
     )
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
     time: Mapped[float] = mapped_column(Float)
-    type: Mapped[str] = mapped_column(String(50))  # job.state, job.metrics, job.evaluation, job.artifact
+    type: Mapped[str] = mapped_column(String(50))  # job.state, job.metrics, job.evaluation, job.artifact, job.facts
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
     project_id: Mapped[str | None] = mapped_column(String(40))
     actor: Mapped[str] = mapped_column(String(50))  # user, dispatcher, worker

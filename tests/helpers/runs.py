@@ -41,6 +41,7 @@ class MemorySink:
         self.values: list[tuple[int, dict[str, float]]] = []
         self.lines: list[tuple[str, str]] = []
         self.phases: list[str] = []
+        self.known: dict[str, str] = {}
         self.checkpoints: list[tuple[int, Path]] = []
         self.evaluations: list[tuple[int, str, str, dict[str, Any]]] = []
         self.artifacts: dict[str, tuple[str, Path, int]] = {}
@@ -53,6 +54,9 @@ class MemorySink:
 
     def phase(self, name: str) -> None:
         self.phases.append(name)
+
+    def facts(self, values: dict[str, str]) -> None:
+        self.known |= values
 
     def checkpoint(self, path: Path, step: int) -> None:
         self.checkpoints.append((step, path))

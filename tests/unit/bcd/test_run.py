@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import threading
 from pathlib import Path
@@ -182,3 +183,12 @@ def test_a_run_of_epochs_tells_its_length_and_the_best_weights_do_not_take_it_ba
     assert sink.values[0] == (0, {"total_steps": 8.0})
     steps = [step for step, _ in sink.values]
     assert steps == sorted(steps)
+
+
+def test_a_run_tells_what_it_rests_on(tmp_path, cache, teacher):
+    sink = MemorySink()
+    run_job(distilled(), workdir=tmp_path, sink=sink, teacher_path=teacher, data_cache=cache)
+    assert sink.known["teacher_sha256"] == hashlib.sha256(teacher.read_bytes()).hexdigest()
+    assert ("info", f"data version: {sink.known['data_version']}") in sink.lines
+    assert (sink.known["torch"], sink.known["device"]) == (torch.__version__, "cpu")
+    assert sink.known["bcd_version"] == bcd.__version__

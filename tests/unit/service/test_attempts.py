@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from bcd.records import StateRecord
 from service.attempts.outcome import Asked, decide
-from service.models import Attempt, JobState, LogLine, Point
+from service.models import Attempt, Event, JobState, LogLine, Point
 from service.settings import Settings
 from tests.helpers.api import (
     FakeWorker,
@@ -408,3 +408,11 @@ def test_the_events_of_a_run_tell_its_story_in_order(client: TestClient) -> None
     text = client.get("/api/v1/events", params={"job": job_id}).text
     kinds = [line.split('"type": "')[1].split('"')[0] for line in text.splitlines() if line.startswith("data: ")]
     assert kinds == ["job.state", "job.state", "job.state", "job.artifact", "job.evaluation", "job.state"]
+
+
+def test_what_a_run_rests_on_is_an_event_of_its_job(client: TestClient) -> None:
+    job, worker = start(client)
+    worker.send(worker.record("facts", values={"git_commit": "f" * 40, "data_version": "d"}))
+    with client.app.state.db.read() as session:
+        (told,) = session.scalars(select(Event).where(Event.job_id == job["id"], Event.type == "job.facts"))
+    assert told.data == {"attempt": 1, "values": {"git_commit": "f" * 40, "data_version": "d"}}

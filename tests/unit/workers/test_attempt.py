@@ -241,3 +241,14 @@ def test_a_second_process_of_the_same_attempt_goes_on_behind_the_first(args, ser
     assert run(args, service, train) == "succeeded"
     assert [record.seq for record in service.records] == list(range(1, len(service.records) + 1))
     assert kinds(service)[:4] == ["running", "metric", "metric", "running"]
+
+
+def test_what_a_run_rests_on_reaches_the_service_in_a_form_that_it_takes(args, service):
+    def tell(spec, *, sink, **given):
+        sink.facts({"git_commit": "f" * 40, "host": "m\udcff" + "x" * 1000})
+        return train(spec, sink=sink, **given)
+
+    service._ticket = ticket()
+    assert run(args, service, tell) == "succeeded"
+    (facts,) = (record.values for record in service.records if record.kind == "facts")
+    assert facts == {"git_commit": "f" * 40, "host": r"m\udcff" + "x" * 493}
