@@ -43,9 +43,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
     invariants: Annotated[
         bool,
-        typer.Option(
-            "--invariants", help="Of an installation: check what must always be true of its jobs, row by row."
-        ),
+        typer.Option("--invariants", help="Of an installation: check what must always be true of its jobs."),
     ] = False,
     home: Home = None,
 ) -> None:
