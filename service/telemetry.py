@@ -12,13 +12,15 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.route import route_of
+
 log = logging.getLogger("bcd.api")
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
-def tracer(process: str) -> Any | None:
-    """A tracer that exports in the background, None where traces are off."""
+def provider(process: str) -> Any | None:
+    """A tracer provider that exports in the background, None where traces are off. Shut it down at the end."""
     if not any(os.environ.get(name) for name in _ENDPOINTS):
         return None
     try:
@@ -29,16 +31,16 @@ def tracer(process: str) -> Any | None:
     except ImportError:
         log.warning("OTEL_EXPORTER_OTLP_ENDPOINT is set, but the extra `otel` is not installed: no traces")
         return None
-    provider = TracerProvider(resource=Resource.create({"service.name": f"bcd-{process}"}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return provider.get_tracer("bcd")
+    made = TracerProvider(resource=Resource.create({"service.name": f"bcd-{process}"}))
+    made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return made
 
 
 class Traces:
     """A span for each request, named by its route."""
 
-    def __init__(self, app: ASGIApp, tracer: Any):
-        self.app, self._tracer = app, tracer
+    def __init__(self, app: ASGIApp, provider: Any):
+        self.app, self._tracer = app, provider.get_tracer("bcd")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,10 +56,9 @@ class Traces:
 
             async def noted(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    route = getattr(scope.get("route"), "path", None)
-                    if route is not None:
-                        span.update_name(f"{scope['method']} {route}")
-                        span.set_attribute("http.route", route)
+                    route = route_of(scope)
+                    span.update_name(f"{scope['method']} {route}")
+                    span.set_attribute("http.route", route)
                     span.set_attribute("http.request.method", scope["method"])
                     span.set_attribute("http.response.status_code", message["status"])
                     span.set_attribute("bcd.request_id", str((scope.get("state") or {}).get("request_id", "-")))

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bcd.storage import CorruptObject, Store, open_store
 from sqlalchemy import select
 
 from bcd.records import StoredObject
+from bcd.storage import CorruptObject, Store, open_store
 from service.attempts.outcome import INFRASTRUCTURE
 from service.attempts.service import LIVE
 from service.backup import rows
@@ -75,8 +75,10 @@ def restore(settings: Settings, source: Path, tell: Tell) -> dict[str, Any]:
     """
     about = _check(source)
     settings.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if settings.storage is not None:
+        settings.storage.mkdir(parents=True, exist_ok=True)
     with gzip.open(source / "database.jsonl.gz", "rt", encoding="utf-8") as lines:
-        count = rows.load(settings.database_url, lines, lambda n: tell(f"{n:,} rows restored"))
+        count = rows.load(settings.database_url, lines, _now_and_then(tell))
     for file in (settings.secret_file, settings.token_file):
         kept = source / "secrets" / file.name
         if kept.is_file():
@@ -97,19 +99,25 @@ def restore(settings: Settings, source: Path, tell: Tell) -> dict[str, Any]:
 
 
 def _write_rows(database: Database, file: Path, tell: Tell) -> tuple[str, int]:
-    aside, count = file.with_name(file.name + ".new"), 0
-
-    def progress(n: int) -> None:
-        nonlocal count
-        count = n
-        if n % 100_000 == 0:
-            tell(f"{n:,} rows")
-
+    aside, line = file.with_name(file.name + ".new"), ""
     with gzip.open(aside, "wt", encoding="utf-8", compresslevel=5) as out:
-        for line in rows.dump(database, progress):
+        for line in rows.dump(database, _now_and_then(tell)):
             out.write(line)
     os.replace(aside, file)
-    return _hash(file), count
+    return _hash(file), int(json.loads(line)["rows"])
+
+
+def _now_and_then(tell: Tell) -> Callable[[int], None]:
+    """Progress over rows: a line for every 100,000."""
+    told = 0
+
+    def progress(count: int) -> None:
+        nonlocal told
+        if count - told >= 100_000:
+            told = count
+            tell(f"{count:,} rows")
+
+    return progress
 
 
 def _check(source: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from service.access.principal import Me
 from service.deps import Config, Db
+from service.errors import Problem
 from service.health import readiness
 
 router = APIRouter(tags=["service"])
@@ -40,5 +41,6 @@ def readyz(settings: Config, db: Db, response: Response) -> ReadyOut:
 
 @router.get("/metrics", summary="Figures in Prometheus' text format (a token of an administrator, scope read)")
 def metrics(request: Request, me: Me) -> Response:
-    me.require_operator()
+    if not me.is_admin or me.only_project is not None:
+        raise Problem(403, "figures of the whole installation are for its administrators; scope read suffices")
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)

@@ -18,8 +18,8 @@ from typing import Literal
 
 import httpx
 import psutil
-from bcd.storage import BadAddress, StorageUnavailable, open_store
 
+from bcd.storage import BadAddress, StorageUnavailable, open_store
 from service.db import Database
 from service.health import readiness
 from service.settings import Settings

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.attempts.service import LIVE
 from service.db import Database
 from service.models import Attempt, Delivery, Event, Job, JobState, Leader, Mirror, Node
+from service.route import route_of
 
 log = logging.getLogger("bcd.api")
 
@@ -49,8 +50,7 @@ class Requests:
 
         async def timed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                # the template, not the path: ids would make a series of each job
-                route = getattr(scope.get("route"), "path", "unknown")
+                route = route_of(scope)
                 self._count.labels(scope["method"], route, str(message["status"])).inc()
                 self._seconds.labels(scope["method"], route).observe(time.perf_counter() - start)
             await send(message)

@@ -120,7 +120,7 @@ def test_requests_become_spans_of_the_callers_trace(
 
 def test_without_an_endpoint_there_are_no_traces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
-    assert telemetry.tracer("api") is None
+    assert telemetry.provider("api") is None
 
 
 def test_the_doctor_finds_secrets_that_others_may_read_and_a_service_that_is_down(settings: Settings) -> None:
