@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import uvicorn
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI
+from prometheus_client import CollectorRegistry
 
 import service.access.endpoints
 import service.access.session_endpoints
@@ -22,15 +23,17 @@ import service.artifacts.endpoints
 import service.attempts.endpoints
 import service.compare.endpoints
 import service.events.endpoints
+import service.health.endpoints
 import service.jobs.endpoints
 import service.mirror.endpoints
-from service import errors, migrations, openapi, pages
+from service import errors, logs, migrations, openapi, pages, telemetry
 from service.access.first import ensure_first
 from service.access.gate import Calls, Gate, SecurityHeaders
 from service.access.limits import RateLimits
 from service.access.principal import principal
 from service.auth import ensure_secrets, require_attempt
 from service.db import Database
+from service.health.prometheus import Installation, Requests
 from service.settings import Settings
 
 log = logging.getLogger("bcd.api")
@@ -46,9 +49,13 @@ def create_app(settings: Settings) -> FastAPI:
     """The application on an existing installation: call `prepare(settings)` first."""
     db = Database(settings.database_url)
 
+    traces = telemetry.provider("api")
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        if traces is not None:
+            await to_thread.run_sync(traces.shutdown)
         db.close()
 
     app = FastAPI(
@@ -77,16 +84,18 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(service.access.session_endpoints.router, prefix="/api/v1")
     app.include_router(service.attempts.endpoints.router, prefix="/api/v1", dependencies=attempt)
     app.include_router(pages.router)
-
-    @app.get("/healthz", tags=["service"], summary="Is the process up?")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
+    app.include_router(service.health.endpoints.router)
+    app.state.registry = CollectorRegistry()
+    app.state.registry.register(Installation(db))
 
     openapi.publish(app)
     # the last one added is the outermost
+    app.add_middleware(Requests, registry=app.state.registry)
     app.add_middleware(Calls, db=db, limits=limits)
     app.add_middleware(errors.BodyLimit, limit=settings.max_body_bytes, small=SMALL_BODY, small_paths=SMALL_BODIES)
     app.add_middleware(Gate, allowed=settings.allowed_hosts)
+    if traces is not None:
+        app.add_middleware(telemetry.Traces, provider=traces)
     app.add_middleware(errors.RequestIds)
     app.add_middleware(SecurityHeaders)
     return app
@@ -121,9 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m service.app", description="Serve the bcd API.")
     parser.add_argument("--home", help="folder of the installation (default: BCD_HOME, else .bcd)")
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("alembic", "uvicorn.access"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logs.configure("api")
     settings = Settings.load(args.home)
     warn_if_open(settings)
     prepare(settings)

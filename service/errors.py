@@ -22,6 +22,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import logs
+
 log = logging.getLogger("bcd.api")
 
 STALE_ATTEMPT = "urn:bcd:stale-attempt"
@@ -244,7 +246,8 @@ class RequestIds:
 
         where = f"{scope['method']} {scope['path'][:200]!r}"
         try:
-            await self.app(scope, receive, send_with_id)
+            with logs.about(request_id=rid):
+                await self.app(scope, receive, send_with_id)
         except Exception:
             log.exception("500 %s request_id=%s", where, rid)
             if status is not None:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import data, demo, doctor, evaluate, export, jobs, local, serve, teacher
+from service.cli import backup, data, demo, doctor, evaluate, export, jobs, local, serve, teacher
 from service.cli.console import EXIT_INTERRUPTED, fault_lines, remark, say
 
 app = typer.Typer(
@@ -50,6 +50,8 @@ def _global(
 SERVICE, JOBS, ALONE = "Service", "Jobs", "Without a service"
 app.command("up", rich_help_panel=SERVICE)(serve.up)
 app.command("demo", rich_help_panel=SERVICE)(demo.demo)
+app.command("backup", rich_help_panel=SERVICE)(backup.backup)
+app.command("restore", rich_help_panel=SERVICE)(backup.restore)
 app.command("submit", rich_help_panel=JOBS)(jobs.submit)
 app.command("jobs", rich_help_panel=JOBS)(jobs.list_jobs)
 app.command("watch", rich_help_panel=JOBS)(jobs.watch)

@@ -1,9 +1,10 @@
-"""`bcd doctor`: what is wrong with a run before it begins."""
+"""`bcd doctor`: what is wrong with a run before it begins, or with an installation."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +13,13 @@ from rich.text import Text
 
 from service.cli.console import EXIT_BAD_INPUT, EXIT_FAILED, Fault, out, remark, say
 from service.cli.files import SET_HELP
+from service.cli.jobs import Home
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from service.health.installation import Finding
+    from service.settings import Settings
 
 STYLES = {"ok": "green", "info": "dim", "warn": "yellow", "fail": "bold red"}
 LAST_LINE = {
@@ -25,7 +30,9 @@ LAST_LINE = {
 
 
 def doctor(
-    file: Annotated[Path, typer.Argument(help="Spec file (YAML or JSON).", show_default=False)],
+    file: Annotated[
+        Path | None, typer.Argument(help="Spec file (YAML or JSON); none: the installation.", show_default=False)
+    ] = None,
     teacher: Annotated[
         Path | None,
         typer.Option("--teacher", help="Teacher written by bcd, in place of the file's; other settings stay."),
@@ -34,12 +41,23 @@ def doctor(
     change: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)] = None,
     data_root: Annotated[Path | None, typer.Option("--data-root", help="Folder of the data set (data.root).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    invariants: Annotated[
+        bool,
+        typer.Option("--invariants", help="Of an installation: check what must always be true of its jobs."),
+    ] = False,
+    home: Home = None,
 ) -> None:
-    """Look at a run before it begins: data, teacher, pair, loss terms, memory.
+    """Look at a run before it begins (with FILE), or at an installation (without).
 
-    The teacher's AP against what its file claims, its classes, normalisation and image size; whether student and
-    methods can learn from it; sites that learn boxes; what a step needs. Exit code 1 when something fails.
+    A run: the teacher's AP against what its file claims, its classes, normalisation and image size; whether student
+    and methods can learn from it; sites that learn boxes; what a step needs. An installation: secrets, storage,
+    database, open doors; with --invariants whether every job, attempt, metric and copy in MLflow is as it must be.
+    Exit code 1 when something fails.
     """
+    if file is None:
+        _installation(home, invariants, as_json)
+        return
+
     from service.cli.files import read_spec
 
     spec = read_spec(file, change, data_root=data_root, teacher=teacher)
@@ -78,5 +96,62 @@ def shown(answer: Mapping[str, Any]) -> list[RenderableType]:
             text.append(f"\n{one['advice']}", style="italic")
         made.add_row(Text(one["verdict"], style=STYLES[one["verdict"]]), one["check"], text)
     verdict = answer["verdict"]
-    last = Text(f"{verdict}: {LAST_LINE[verdict]} ({answer['seconds']:.1f} s)", style=STYLES[verdict])
+    words = answer.get("last_line") or LAST_LINE[verdict]
+    last = Text(f"{verdict}: {words} ({answer['seconds']:.1f} s)", style=STYLES[verdict])
     return [made, last]
+
+
+def _installation(home: Path | None, invariants: bool, as_json: bool) -> None:
+    """Look at an installation and say what was found."""
+    from service.cli.place import settings_of
+    from service.health import installation
+
+    settings, start = settings_of(home), time.perf_counter()
+    findings = [vars(one) for one in installation.look(settings)]
+    if invariants:
+        findings += [vars(one) for one in _invariants(settings)]
+    verdict = max((one["verdict"] for one in findings), key=("ok", "info", "warn", "fail").index)
+    verdict = "ok" if verdict == "info" else verdict
+    answer = {
+        "findings": findings,
+        "verdict": verdict,
+        "seconds": time.perf_counter() - start,
+        "last_line": {"ok": "the installation is sound", "warn": "look at the warnings", "fail": "mend this"}[verdict],
+    }
+    if as_json:
+        say(json.dumps(answer, indent=2))
+    else:
+        for part in shown(answer):
+            out().print(part)
+    if verdict == "fail":
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _invariants(settings: Settings) -> Iterator[Finding]:
+    """What must always be true, of the database and of its copy in MLflow."""
+    from service.db import Database
+    from service.health import invariants as checks
+    from service.health.installation import Finding
+
+    names = {
+        "I1": "every accepted job exists, and ends once nothing is left to do",
+        "I2": "one result for each evaluation",
+        "I3": "metric series are whole",
+        "I4": "states followed the table; no terminal state changed",
+        "I5": "every attempt was run by one process",
+        "I6": "live attempts are within the quotas",
+    }
+    db = Database(settings.database_url)
+    try:
+        with db.read() as session:
+            broken = checks.check(session)
+    finally:
+        db.close()
+    for name, promise in names.items():
+        mine = [one for one in broken if one.invariant == name]
+        if not mine:
+            yield Finding("ok", name, promise)
+        for one in mine[:10]:
+            yield Finding("fail", name, f"{one.where}: {one.what}", "please report this with the logs")
+        if len(mine) > 10:
+            yield Finding("fail", name, f"and {len(mine) - 10} more")

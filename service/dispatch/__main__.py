@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 import httpx
 from sqlalchemy.exc import OperationalError
 
-from service import migrations
+from service import logs, migrations
 from service.auth import ensure_key
 from service.db import Database
 from service.dispatch import own_node
@@ -42,9 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m service.dispatch", description="Run the bcd dispatcher.")
     parser.add_argument("--home", help="folder of the installation (default: BCD_HOME, else .bcd)")
     settings = Settings.load(parser.parse_args(argv).home)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("alembic", "httpx"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logs.configure("dispatcher")
     require_token()
     ensure_key(settings)
     stop = threading.Event()

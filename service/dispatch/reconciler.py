@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from bcd import crash
 from bcd.records import RecordBatch
+from service import logs
 from service.attempts.outcome import lose
 from service.attempts.service import LIVE, apply_records
 from service.db import Database
@@ -95,7 +96,8 @@ class Reconciler:
         self._forget({one.id for one in live})
         for one in live:
             try:
-                self._look_after(one)
+                with logs.about(job_id=one.job_id, attempt_id=one.id):
+                    self._look_after(one)
             except (BackendAway, NotLeading, DBAPIError):
                 raise
             except Exception:

@@ -49,6 +49,11 @@ def head() -> str | None:
     return ScriptDirectory.from_config(_config(None)).get_current_head()
 
 
+def revisions() -> list[str]:
+    """Every revision that this program knows, newest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config(None)).walk_revisions()]
+
+
 def sql(dialect_url: str) -> str:
     """All migrations as SQL text for a dialect (`postgresql+psycopg://`), without a database."""
     buffer = io.StringIO()
