@@ -155,3 +155,26 @@ def _invariants(settings: Settings) -> Iterator[Finding]:
             yield Finding("fail", name, f"{one.where}: {one.what}", "please report this with the logs")
         if len(mine) > 10:
             yield Finding("fail", name, f"and {len(mine) - 10} more")
+    yield from _mirror(settings)
+
+
+def _mirror(settings: Settings) -> Iterator[Finding]:
+    """I8: MLflow has what the database says of every job that has ended."""
+    from service.db import Database
+    from service.health.installation import Finding
+    from service.mirror import check
+    from service.mirror.mlflow_api import Mlflow, MlflowAway, MlflowRefused
+
+    db, mlflow = Database(settings.database_url), Mlflow(settings.mlflow_url)
+    try:
+        differences = check.compare(settings, db, mlflow)
+    except (MlflowAway, MlflowRefused) as error:
+        yield Finding("info", "I8", f"MLflow could not be asked: {error}", "the mirror catches up once it is back")
+        return
+    finally:
+        db.close()
+        mlflow.close()
+    if not differences:
+        yield Finding("ok", "I8", "MLflow has every job that has ended as the database has it")
+    for one in differences[:10]:
+        yield Finding("warn", "I8", str(one), "wait for the mirror to catch up, then look again")
