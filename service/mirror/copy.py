@@ -7,7 +7,9 @@ that has nevertheless done steps again which were copied (its newest checkpoint 
 from __future__ import annotations
 
 import logging
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import and_, func, or_, select
