@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import socket
 import sys
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 from service.settings import Settings
 
+TRAINS = "bcd_trains"  # the resource of nodes that may run jobs: a head or a dispatcher's own node has none of it
 OBJECT_STORE_BYTES = 200_000_000  # nothing uses Ray's object store yet
 LONGEST_TEMP = 30  # characters; Ray's socket paths must stay below 107
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -115,7 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _ray_node(settings: Settings, cpus: int | None) -> list[str]:
-    given = [] if cpus is None else ["--num-cpus", str(cpus), *(["--num-gpus", "0"] if cpus == 0 else [])]
+    given = ["--num-cpus", "0", "--num-gpus", "0"] if cpus == 0 else ["--resources", json.dumps({TRAINS: 1_000_000})]
+    given += ["--num-cpus", str(cpus)] if cpus else []
     return [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats",
         "--node-ip-address", _own_address(settings), "--include-log-monitor=false",

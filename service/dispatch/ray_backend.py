@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from service.auth import attempt_token
 from service.dispatch.backend import BackendAway, Launch, Liveness, Needs, NodeInfo
+from service.processes import TRAINS
 from service.settings import Settings
 from workers.attempt import AttemptArgs
 from workers.supervisor import NAMESPACE, Supervisor
@@ -199,7 +200,13 @@ class RayBackend:
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
         # num_cpus=0: what a job occupies is counted in the database, where it survives everything.
         return self._supervisor.options(
-            **options, num_cpus=0, num_gpus=gpus, max_concurrency=8, max_restarts=0, max_task_retries=0
+            **options,
+            num_cpus=0,
+            num_gpus=gpus,
+            resources={TRAINS: 0.001},
+            max_concurrency=8,
+            max_restarts=0,
+            max_task_retries=0,
         ).remote()
 
     def _ping(self, handle: Any, contact: _Contact) -> None:
