@@ -86,11 +86,9 @@ def test_a_stopped_run_resumes_from_s3_and_ends_with_the_same_bits(s3_uri, servi
     args, store = args_for(tmp_path, s3_uri), open_store(s3_uri)
     spec = {**TINY, "schedule": {**TINY["schedule"], "steps": 4, "checkpoint_every": 2}}
 
-    def stop() -> bool:
-        return any(record.kind == "artifact" for record in service.records)
-
+    inside = Inside(s3_uri)
     service._ticket = ticket(spec, number=1)
-    assert run(args, service, run_job, stop=stop) == "cancelled"
+    assert run(args, service, run_job, stop=lambda: inside.names() != []) == "cancelled"
     checkpoints = artifacts(service, "checkpoint")
     assert 2 <= checkpoints[0].step <= 4
 
