@@ -119,5 +119,6 @@ class Ticket(BaseModel):
     spec: dict[str, Any]
     teacher: StoredObject | None = None
     resume: list[StoredObject] = Field(default=[], description="Checkpoints to resume from, newest first.")
+    data_roots: list[str] = Field(default=[], description="The only folders that the spec may read from; none: all.")
     next_seq: int = Field(1, description="First seq that the service has not stored yet.")
     lease_seconds: float

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from bcd import crash
 from bcd.records import StoredObject, Ticket
-from bcd.spec import JobSpec, parse_spec
+from bcd.spec import JobSpec, parse_spec, path_faults
 from bcd.storage import CorruptObject, Store, open_store
 from workers.channel import Channel, HttpChannel, Stale, Unreachable
 from workers.outbox import Outbox
@@ -162,6 +162,7 @@ def _train(
     try:
         sink = AttemptSink(outbox, open_store(args.storage), patience=patience, give_up=should_stop)
         spec = parse_spec(ticket.spec)
+        _refuse_foreign_paths(spec, ticket.data_roots)
         result = _call_run(args, ticket, spec, sink, run, should_stop)
         sink.artifact("result", "student.safetensors", _result_file(Path(result.path)), int(result.steps))
         final: dict[str, Any] = {"state": "succeeded"}
@@ -201,6 +202,15 @@ def _call_run(
         resume_from=_valid_checkpoints(ticket, sink, fetched),
         should_stop=should_stop,
     )
+
+
+def _refuse_foreign_paths(spec: JobSpec, roots: list[str]) -> None:
+    """The service has judged the text of the paths; links can only be followed here. Raises `JobError`."""
+    faults = path_faults(spec, roots, resolve=os.path.realpath)
+    if faults:
+        from bcd.api import JobError
+
+        raise JobError("forbidden-path", "; ".join(f"{pointer}: {message}" for pointer, message in faults))
 
 
 def _valid_checkpoints(ticket: Ticket, sink: AttemptSink, into: Path) -> Iterator[Path]:

@@ -19,11 +19,13 @@ from pydantic import ValidationError
 
 from bcd.records import LogRecord, Record, StateRecord, record_adapter
 from workers.channel import Channel, Refused, SequenceGap, Stale, Unreachable
+from workers.redact import redact
 
 SEND_EVERY = 0.3  # seconds; the delay that a person watching the run may notice
 LONGEST_PAUSE = 5.0  # seconds between tries while the service is away
 BATCH_RECORDS = 1000  # the wire format allows 2000
 BATCH_BYTES = 400_000  # the service takes bodies of 1 MB
+_TEXTS = ("text", "cause", "traceback")  # what people read, and what may quote a secret
 DURABLE = frozenset({"artifact", "evaluation", "state"})
 
 
@@ -74,6 +76,7 @@ class Outbox:
         """
         with self._lock:
             values = {"kind": kind, "seq": self._last + 1, "time": self._clock(), **fields}
+            values |= {key: redact(values[key]) for key in _TEXTS if values.get(key)}
             record = record_adapter.validate_python(values)
             self._write(record.model_dump_json().encode() + b"\n", durable=kind in DURABLE)
             self._last = record.seq

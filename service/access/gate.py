@@ -70,7 +70,7 @@ class Gate:
         if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
             return Problem(431, f"more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them")
         if "\0" in scope["path"]:
-            return Problem(400, "the address holds a NUL character")
+            return Problem(404, "nothing is here: the address holds a NUL character")
         hosts = Headers(scope=scope).getlist("host")
         if len(hosts) != 1 or _host_name(hosts[0]) not in self.allowed:
             return Problem(400, "the Host header names a host that this service does not answer for")

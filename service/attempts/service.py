@@ -58,6 +58,7 @@ def ticket(session: Session, settings: Settings, attempt_id: str) -> Ticket:
         spec=job.spec,
         teacher=_stored(teacher[0]) if teacher else None,
         resume=[_stored(row) for row in checkpoints],
+        data_roots=list(settings.data_roots),
         next_seq=attempt.acked_seq + 1,
         lease_seconds=settings.lease_seconds,
     )

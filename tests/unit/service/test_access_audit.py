@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from fastapi.routing import iter_route_contexts
 from starlette.testclient import TestClient
 
@@ -105,11 +104,9 @@ def test_pages_follow_each_other_while_rows_are_added(client: TestClient) -> Non
     assert ([row["action"] for row in last["items"]], last["next_cursor"]) == (["token.create"], None)
 
 
-@pytest.mark.parametrize(
-    "params", [{"cursor": "x"}, {"cursor": "-1"}, {"limit": 0}, {"since": "nan"}, {"since": "inf"}]
-)
-def test_a_wrong_question_is_named(client: TestClient, params: dict[str, Any]) -> None:
-    assert client.get(URL, params=params).status_code == 422
+def test_a_wrong_question_is_named(client: TestClient) -> None:
+    for params in [{"cursor": "x"}, {"cursor": "-1"}, {"limit": 0}, {"since": "nan"}, {"since": "inf"}]:
+        assert client.get(URL, params=params).status_code == 422
 
 
 def test_administrators_of_a_project_read_the_rows_of_their_project(client: TestClient) -> None:

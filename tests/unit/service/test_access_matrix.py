@@ -114,6 +114,7 @@ RULES: dict[str, Rule] = {
     f"GET {V1}/jobs/{{job_id}}/evaluations": looks(),
     f"GET {V1}/jobs/{{job_id}}/artifacts": looks(),
     f"GET {V1}/artifacts/{{artifact_id}}/content": looks(),
+    f"HEAD {V1}/artifacts/{{artifact_id}}/content": looks(),
     f"GET {V1}/events": looks(params={"job": "{job_id}"}),
     f"GET {V1}/compare": looks(params={"ids": "{job_id}"}),
     # workers

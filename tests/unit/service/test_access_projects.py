@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from starlette.testclient import TestClient
 
 from tests.helpers.api import bearer, make_project, make_token, make_user, submit, tiny_spec
@@ -29,28 +28,25 @@ def test_a_project_keeps_what_it_was_made_with(client: TestClient) -> None:
     assert {key: shown[key] for key in body} == body
 
 
-@pytest.mark.parametrize("id", ["", "Cells", "-a", "a_b", "a/b", "..", "a" * 41, "ä", "\u0430bc", "a\n", "default "])
-def test_an_id_that_is_not_plain_is_refused(client: TestClient, id: str) -> None:
-    response = client.post(URL, json={"id": id})
-    assert response.status_code == 422
-    assert response.json()["errors"][0]["pointer"] == "/id"
+def test_an_id_that_is_not_plain_is_refused(client: TestClient) -> None:
+    for id in ["", "Cells", "-a", "a_b", "a/b", "..", "a" * 41, "ä", "\u0430bc", "a\n", "default "]:
+        response = client.post(URL, json={"id": id})
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["pointer"] == "/id"
 
 
-@pytest.mark.parametrize(
-    ("change", "pointer"),
-    [
+def test_a_wrong_value_is_named(client: TestClient) -> None:
+    for change, pointer in [
         ({"max_jobs": -1}, "/max_jobs"),
         ({"max_jobs": "3"}, "/max_jobs"),
         ({"max_jobs": 1.5}, "/max_jobs"),
         ({"max_gpus": -0.5}, "/max_gpus"),
         ({"colour": "red"}, "/colour"),
         ({"description": "x" * 2001}, "/description"),
-    ],
-)
-def test_a_wrong_value_is_named(client: TestClient, change: dict[str, object], pointer: str) -> None:
-    for response in (client.post(URL, json={"id": "cells", **change}), client.patch(f"{URL}/default", json=change)):
-        assert response.status_code == 422
-        assert response.json()["errors"][0]["pointer"] == pointer
+    ]:
+        for response in (client.post(URL, json={"id": "cells", **change}), client.patch(f"{URL}/default", json=change)):
+            assert response.status_code == 422
+            assert response.json()["errors"][0]["pointer"] == pointer
 
 
 def test_an_id_is_taken_once(client: TestClient) -> None:

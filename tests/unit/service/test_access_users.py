@@ -32,9 +32,9 @@ def test_me_tells_what_a_token_may_do(client: TestClient) -> None:
     assert (ann["user"], ann["is_admin"], ann["roles"]) == ("ann", False, {"default": "editor"})
 
 
-@pytest.mark.parametrize("name", ["", "Ann", "a b", "../x", "a/b", "\u0430nn", "ann\u200b", "x" * 101, "<b>", "a\x00"])
-def test_a_name_that_is_not_plain_is_refused(client: TestClient, name: str) -> None:
-    assert client.post(URL, json={"name": name}).status_code in (400, 422)
+def test_a_name_that_is_not_plain_is_refused(client: TestClient) -> None:
+    for name in ["", "Ann", "a b", "../x", "a/b", "\u0430nn", "ann\u200b", "x" * 101, "<b>", "a\x00"]:
+        assert client.post(URL, json={"name": name}).status_code in (400, 422)
 
 
 def test_a_name_is_taken_once(client: TestClient) -> None:

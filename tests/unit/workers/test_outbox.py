@@ -243,3 +243,16 @@ def test_reading_starts_above_a_number_and_a_missing_file_is_empty(path, service
             outbox.append("log", text=text)
     assert [record.text for record in read_records(path, above=1)] == ["b", "c"]
     assert list(read_records(path.with_name("nothing"))) == []
+
+
+def test_secrets_are_masked_before_they_reach_the_disk(path, service):
+    secret = "bcd_" + "Ab3-" * 10 + "xyz"
+    service.away = True
+    with outbox_at(path, service) as outbox:
+        outbox.append("log", text=f"GET /x with Bearer {secret}")
+        outbox.append("state", state="failed", cause=f"{secret} was refused", traceback=f"token = '{secret}'")
+        assert secret not in path.read_text()
+        service.away = False
+        assert outbox.close(20)
+    assert [record.text for record in service.records[:1]] == ["GET /x with Bearer ***"]
+    assert (service.records[1].cause, service.records[1].traceback) == ("*** was refused", "token = '***'")
