@@ -81,6 +81,7 @@ class _Planner:
         self._nodes, self._quotas, self._now, self._seat = nodes, quotas, now, seat
         self._rooms, self._empty = [Room(node) for node in nodes], [Room(node) for node in nodes]
         self._too_large: dict[Needs, str | None] = {}
+        self._no_room: set[tuple[Needs, bool]] = set()
         self._total = {
             "cpus": float(sum(node.cpus for node in nodes)),
             "gpus": float(sum(node.gpus for node in nodes)),
@@ -146,10 +147,11 @@ class _Planner:
         if reason is not None:
             self.plan.reasons[job.id] = reason
             return
-        if self._start(job):
+        if (job.needs, job.alone) not in self._no_room and self._start(job):
             self.plan.starts.append(job)
             self._count(job.project, job.needs)
         else:
+            self._no_room.add((job.needs, job.alone))  # and room only gets less
             lacking = self._keep_room(job)
             self.plan.reasons[job.id] = self._why_waiting(job, lacking)
             self._next[job.project].add(job.needs)
@@ -182,6 +184,9 @@ class _Planner:
 
     def _keep_room(self, job: Waiting) -> list[str]:
         """Keep free what the job lacks, where it will most likely get it. Returns the kinds that it lacks."""
+        if all(room.cpus < 1 for room in self._rooms):  # nobody can start any more, and nothing need be kept
+            no_gpu = job.needs.gpus > self._unused["gpus"] + 1e-6
+            return ["gpus" if no_gpu else "cpus"]
         process, lacking = of_each_process(job.needs), list[str]()
         able = [room for room, empty in zip(self._rooms, self._empty, strict=True) if empty.holds(process)]
         for _ in range(job.needs.processes):

@@ -27,7 +27,7 @@ from service.models import Attempt, Job, JobState, Node, Project, new_id
 from service.settings import Settings
 
 LOOK = 100  # jobs of each project that are looked at; the others are behind them anyway
-MOST = 500  # and in all
+MOST = 200  # and in all
 LONGEST_PAUSE = 60.0  # seconds between a fault of the infrastructure and the next attempt
 REASONS_EVERY = 2.0  # seconds between two looks at what the waiting jobs are told
 _LOCK = 0x6263_6402  # any constant: the key of our advisory lock on PostgreSQL
@@ -137,7 +137,7 @@ class Queue:
                     pause = retry_pause(fruitless_attempts(session, row.id), self._settings.retry_seconds)
                 job = Waiting(
                     job.id, job.project, job.priority, job.created_at, job.needs,
-                    not_before=attempt.ended_at + pause,
+                    not_before=attempt.ended_at + pause if pause else 0.0,
                     last_cause=(attempt.cause or "without a cause")[:200],
                     avoid=attempt.node,
                     alone=attempt.process is None and attempt.started_at is None,

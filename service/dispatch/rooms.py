@@ -45,7 +45,10 @@ class Room:
 
     def holds(self, process: Needs, *, alone: bool = False) -> int:
         """How many such processes fit."""
-        return min(self.count(process, kind, alone=alone) for kind in KINDS)
+        most = self.count(process, "cpus")
+        for kind in ("memory", "gpus") if most else ():
+            most = min(most, self.count(process, kind, alone=alone))
+        return most
 
     def lacks(self, process: Needs, *, alone: bool = False) -> list[str]:
         return [kind for kind in KINDS if not self.count(process, kind, alone=alone)]

@@ -75,11 +75,11 @@ class World:
             assert self.lead.seek()
             self.reconciler.tick()
 
-    def wait(self, seconds: float) -> None:
-        """Rounds every few seconds for so long."""
+    def wait(self, seconds: float, every: float = 4.0) -> None:
+        """Rounds for so long."""
         end = self.now + seconds
         while self.now < end:
-            self.tick(after=min(4.0, end - self.now))
+            self.tick(after=min(every, end - self.now))
 
     def submit(self, **changes: Any) -> str:
         return jobs.submit(self.db, ROOT, {**SPEC, **changes})[0].id
