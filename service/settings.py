@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 DEFAULT_HOME = ".bcd"
 
@@ -13,7 +15,8 @@ DEFAULT_HOME = ".bcd"
 class Settings:
     """Resolved settings of one installation; `Settings.load()` reads `BCD_*` environment variables.
 
-    All times are in seconds.
+    All times are in seconds. `public_api_url` (`BCD_API_URL`) is where workers reach the API, and `ray_address`
+    (`BCD_RAY_ADDRESS`, host:port) where Ray's head listens; both are on this machine where they are left empty.
     """
 
     home: Path
@@ -22,6 +25,8 @@ class Settings:
     api_port: int = 8765
     mlflow_port: int = 8766
     ray_port: int = 8767
+    public_api_url: str = ""
+    ray_address: str = ""
     lease_seconds: float = 30.0
     poll_seconds: float = 0.3
     max_body_bytes: int = 1_000_000
@@ -66,6 +71,19 @@ class Settings:
         return f"http://{self.api_host}:{self.api_port}"
 
     @property
+    def worker_api_url(self) -> str:
+        """The API's address as workers see it."""
+        return self.public_api_url or self.api_url
+
+    @property
+    def ray_head(self) -> tuple[str, int]:
+        """Host and port of Ray's head."""
+        if not self.ray_address:
+            return "127.0.0.1", self.ray_port
+        parts = urlsplit(f"//{self.ray_address}")
+        return str(parts.hostname), int(parts.port or 0)
+
+    @property
     def mlflow_url(self) -> str:
         return f"http://127.0.0.1:{self.mlflow_port}"
 
@@ -74,16 +92,35 @@ class Settings:
         """Settings for `home` (default: `BCD_HOME`, else `.bcd` here), then `BCD_*` variables, then overrides."""
         place = Path(home or os.environ.get("BCD_HOME") or DEFAULT_HOME).expanduser().resolve()
         values: dict[str, object] = {"home": place, "database_url": f"sqlite:///{place / 'bcd.db'}"}
-        readers = {
+        readers: dict[str, Any] = {
             "database_url": str, "api_port": int, "mlflow_port": int, "ray_port": int,
             "lease_seconds": float, "poll_seconds": float, "max_attempts": int,
+            "public_api_url": http_address, "ray_address": host_and_port,
         }  # fmt: skip
         for name, read in readers.items():
-            text = os.environ.get(f"BCD_{name.upper()}")
+            variable = "BCD_API_URL" if name == "public_api_url" else f"BCD_{name.upper()}"
+            text = os.environ.get(variable)
             if text:
                 try:
                     values[name] = read(text)
                 except ValueError:
-                    raise SystemExit(f"BCD_{name.upper()}={text!r} is not a valid {read.__name__}") from None
+                    what = read.__name__.replace("_", " ")
+                    raise SystemExit(f"{variable}={text!r} is not a valid {what}") from None
         values.update(overrides)
         return cls(**values)  # type: ignore[arg-type]
+
+
+def http_address(text: str) -> str:
+    """Raises ValueError."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(text)
+    return text.rstrip("/")
+
+
+def host_and_port(text: str) -> str:
+    """Raises ValueError."""
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname or parts.port is None or parts.path or parts.username is not None:
+        raise ValueError(text)
+    return text

@@ -240,7 +240,9 @@ class Tree:
         s = self.settings
         root = str(Path(__file__).resolve().parent.parent)
         path = os.environ.get("PYTHONPATH")
-        inherited = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN")}
+        # This tree has a Ray of its own.
+        others = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "BCD_RAY_ADDRESS")
+        inherited = {key: value for key, value in os.environ.items() if key not in others}
         return {
             **inherited,
             "PYTHONPATH": root if not path else f"{root}{os.pathsep}{path}",

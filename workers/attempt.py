@@ -1,15 +1,12 @@
 """One attempt of one job, from ticket to final record, in the calling process and without Ray.
 
 The attempt owns its work folder (outbox, checkpoints being written) and removes it once the service has acknowledged
-everything. What the training function does is `bcd.api.run_job`; it is a parameter so that tests can pass another.
+everything. What trains is a parameter: the supervisor passes Ray Train for several processes, tests pass functions.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import math
-import os
 import random
 import shutil
 import time
@@ -19,21 +16,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bcd.records import StoredObject, Ticket
-from bcd.spec import JobSpec, parse_spec
+from bcd.engine.errors import PROCESS_DIED, Cancelled, JobError
+from bcd.records import Ticket
+from bcd.spec import JobSpec
 from workers.channel import Channel, HttpChannel, Stale, Unreachable
 from workers.outbox import Outbox
-from workers.storage import CorruptObject, Storage
+from workers.storage import Storage
+from workers.training import Append, AttemptSink, Work, printable, train
 
 DELIVERY_PATIENCE = 24 * 3600.0  # seconds; a result is worth waiting for the service, whatever it is doing
-_CAUSE, _TRACEBACK, _LINE = 4000, 100_000, 20_000  # lengths that the wire format allows
-_VALUES = 2000  # scalars of one record
+_CAUSE, _TRACEBACK = 4000, 100_000  # lengths that the wire format allows
+# Trains what takes several processes: the work, where its records go, whether to stop.
+Together = Callable[[Work, Append, Callable[[], bool]], None]
 _OF_THE_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE})  # a new attempt may find it cured
 
 
 @dataclass(frozen=True)
 class AttemptArgs:
-    """Which attempt to run and where its things are. All values are plain text, so that they travel anywhere."""
+    """Which attempt to run and where its things are. All values are plain text, so that they travel anywhere.
+
+    `work` is a folder of the worker's own machine. Of a dead worker the dispatcher takes over what its outbox there has
+    left, if it can see it. From another machine it cannot: then the next attempt makes it again, from the last
+    checkpoint that was delivered.
+    """
 
     attempt_id: str
     epoch: int
@@ -48,56 +53,20 @@ class AttemptArgs:
         return Path(self.work) / self.attempt_id
 
 
-class BadTeacher(Exception):
-    """The teacher's file is missing or damaged."""
-
-
-class AttemptSink:
-    """What `run_job` reports, as records of the outbox; files go to storage first."""
-
-    def __init__(self, outbox: Outbox, storage: Storage):
-        self._outbox, self._storage = outbox, storage
-
-    def metrics(self, step: int, values: dict[str, float]) -> None:
-        finite = {key: float(value) for key, value in values.items() if math.isfinite(value)}
-        odd = sorted(set(values) - set(finite))
-        items = list(finite.items())
-        for i in range(0, len(items), _VALUES):  # AP of each class: a data set may have thousands
-            self._outbox.append("metric", step=step, values=dict(items[i : i + _VALUES]))
-        if odd:
-            self.log(f"step {step}: not a finite number: {', '.join(odd)}", "warning")
-
-    def log(self, text: str, level: str = "info") -> None:
-        self._outbox.append("log", level=level, text=_printable(text)[:_LINE])
-
-    def phase(self, name: str) -> None:
-        self.log(name)
-
-    def checkpoint(self, path: Path, step: int) -> None:
-        self.artifact("checkpoint", f"step-{step:08d}.ckpt", path, step)
-
-    def evaluation(self, step: int, name: str, protocol: str, results: dict[str, Any]) -> None:
-        self._outbox.append("evaluation", step=step, name=name, protocol=protocol, results=results)
-
-    def artifact(self, type: str, name: str, path: Path, step: int) -> None:
-        stored = self._storage.put(path, step=step)
-        self._outbox.append(
-            "artifact", type=type, name=name, step=step, sha256=stored.sha256, size=stored.size, key=stored.key
-        )
-
-
 def run_attempt(
     args: AttemptArgs,
     *,
     run: Callable[..., Any] | None = None,
+    together: Together | None = None,
     channel: Channel | None = None,
     patience: float = DELIVERY_PATIENCE,
     stop: Callable[[], bool] = lambda: False,
 ) -> str:
     """Run one attempt to its end and deliver everything. Returns succeeded, failed, cancelled or stale.
 
-    `run` is the training function (default `bcd.api.run_job`), `patience` the seconds for which an unanswered delivery
-    is kept up, `stop` asks for an early end. Nothing that training raises leaves this function: it becomes a record.
+    `run` is the training function (default `bcd.api.run_job`), `together` trains what takes several processes (default:
+    `run`, too), `patience` is the seconds for which an unanswered delivery is kept up, `stop` asks for an early end.
+    Nothing that training raises leaves this function: it becomes a record.
     """
     channel = channel or HttpChannel(args.api_url, args.attempt_id, args.epoch, args.token)
     try:
@@ -105,7 +74,7 @@ def run_attempt(
     except (Stale, Unreachable):
         return "stale"
     outbox = Outbox(args.folder / "outbox.jsonl", channel, next_seq=ticket.next_seq, lease_seconds=ticket.lease_seconds)
-    final = _train(args, ticket, outbox, run, stop)
+    final = _train(args, ticket, outbox, run or _run_here, together, stop)
     delivered = outbox.close(patience)
     if outbox.stale.is_set():
         final = "stale"
@@ -127,16 +96,26 @@ def _fetch_ticket(channel: Channel, patience: float, stop: Callable[[], bool]) -
 
 
 def _train(
-    args: AttemptArgs, ticket: Ticket, outbox: Outbox, run: Callable[..., Any] | None, stop: Callable[[], bool]
+    args: AttemptArgs,
+    ticket: Ticket,
+    outbox: Outbox,
+    run: Callable[..., Any],
+    together: Together | None,
+    stop: Callable[[], bool],
 ) -> str:
     """Train and write the final record, unless this attempt went stale. Returns the final state."""
-    storage = Storage(Path(args.storage))
-    sink = AttemptSink(outbox, storage)
+    work = Work(ticket, args.storage, str(args.folder), args.data_cache)
+
+    def should_stop() -> bool:
+        return outbox.cancel.is_set() or outbox.stale.is_set() or stop()
+
     outbox.append("state", state="running")
     try:
-        spec = parse_spec(ticket.spec)
-        result = _call_run(args, ticket, spec, sink, outbox, run, stop)
-        sink.artifact("result", "student.safetensors", _result_file(Path(result.path)), int(result.steps))
+        if together is not None and work.spec.resources.world > 1:
+            together(work, outbox.append, should_stop)
+        else:
+            sink = AttemptSink(outbox.append, Storage(Path(args.storage)))
+            train(work, run, sink, workdir=args.folder / "run", should_stop=should_stop)
         final: dict[str, Any] = {"state": "succeeded"}
     except BaseException as error:  # also SystemExit and the like: the service must hear of every end
         final = _final_record(error)
@@ -146,93 +125,23 @@ def _train(
     return str(final["state"])
 
 
-def _call_run(
-    args: AttemptArgs,
-    ticket: Ticket,
-    spec: JobSpec,
-    sink: AttemptSink,
-    outbox: Outbox,
-    run: Callable[..., Any] | None,
-    stop: Callable[[], bool],
-) -> Any:
-    if run is None:
-        import torch
+def _run_here(spec: JobSpec, **given: Any) -> Any:
+    import torch
 
-        from bcd.api import run_job
+    from bcd.api import run_job
 
-        # Ray starts workers with one OpenMP thread; the job's own figure counts.
-        torch.set_num_threads(spec.resources.cpus)
-        run = run_job
-    storage = Storage(Path(args.storage))
-    workdir = args.folder / "run"
-    workdir.mkdir(parents=True, exist_ok=True)
-    resume = _valid_checkpoints(ticket.resume, storage, sink)
-    if resume:
-        sink.log(f"attempt {ticket.number} resumes from the checkpoint of step {_step_of(ticket, resume[0])}")
-    return run(
-        spec,
-        workdir=workdir,
-        sink=sink,
-        teacher_path=_teacher(spec, ticket, storage, workdir),
-        data_cache=Path(args.data_cache),
-        resume_from=resume,
-        should_stop=lambda: outbox.cancel.is_set() or outbox.stale.is_set() or stop(),
-    )
-
-
-def _step_of(ticket: Ticket, path: Path) -> int:
-    return next(stored.step for stored in ticket.resume if Path(stored.key).name == path.name)
-
-
-def _valid_checkpoints(stored: list[StoredObject], storage: Storage, sink: AttemptSink) -> list[Path]:
-    """Checkpoints to resume from, newest first, whose content is still what was written."""
-    paths: list[Path] = []
-    for item in stored:
-        try:
-            paths.append(storage.get(item))
-        except CorruptObject as error:
-            sink.log(f"the checkpoint of step {item.step} is not usable, falling back: {error}", "warning")
-    return paths
-
-
-def _teacher(spec: JobSpec, ticket: Ticket, storage: Storage, workdir: Path) -> Path | None:
-    if spec.teacher is None:
-        return None
-    if spec.teacher.path is not None:
-        return Path(spec.teacher.path)
-    if ticket.teacher is None:
-        raise BadTeacher(f"the teacher, job {spec.teacher.job}, has no stored result")
-    try:
-        stored = storage.get(ticket.teacher)
-    except CorruptObject as error:
-        raise BadTeacher(f"the result of the teacher, job {spec.teacher.job}, is not usable: {error}") from error
-    # Stored files are named by hash; readers go by the suffix.
-    named = workdir / "teacher.safetensors"
-    with contextlib.suppress(FileExistsError):
-        os.symlink(stored.resolve(), named)
-    return named
-
-
-def _result_file(path: Path) -> Path:
-    """The weights file of a result that may be a folder. Raises FileNotFoundError."""
-    if path.is_file():
-        return path
-    files = sorted(path.glob("*.safetensors"))
-    if len(files) != 1:
-        raise FileNotFoundError(f"expected one .safetensors file in {path.name}, found {len(files)}")
-    return files[0]
+    # Ray starts workers with one OpenMP thread; the job's own figure counts.
+    torch.set_num_threads(spec.resources.cpus)
+    return run_job(spec, **given)
 
 
 def _final_record(error: BaseException) -> dict[str, Any]:
     """How an end by exception is reported: faults of the machine may be retried, those of the job itself never."""
-    from bcd.api import PROCESS_DIED, Cancelled, JobError
-
     if isinstance(error, Cancelled):
         return {"state": "cancelled"}
-    if isinstance(error, JobError | BadTeacher):
+    if isinstance(error, JobError):
         # A process that was ended from outside is to its run what a lost worker is to its attempt.
-        again = isinstance(error, JobError) and error.code == PROCESS_DIED
-        return {"state": "failed", "cause": _one_line(str(error)), "retryable": again}
+        return {"state": "failed", "cause": _one_line(str(error)), "retryable": error.code == PROCESS_DIED}
     text = "".join(traceback.format_exception(error))
     cause = "out of memory: use a smaller schedule.batch_size" if isinstance(error, MemoryError) else ""
     cause = cause or f"{type(error).__name__}: {error}"
@@ -240,14 +149,9 @@ def _final_record(error: BaseException) -> dict[str, Any]:
         "state": "failed",
         "cause": _one_line(cause),
         "retryable": isinstance(error, OSError) and error.errno in _OF_THE_MACHINE,
-        "traceback": _printable(text)[-_TRACEBACK:],
+        "traceback": printable(text)[-_TRACEBACK:],
     }
 
 
 def _one_line(text: str) -> str:
-    return (" ".join(_printable(text).split()) or "no message")[:_CAUSE]
-
-
-def _printable(text: str) -> str:
-    """Without lone surrogates, which no record may hold: names of files that are not UTF-8 have them."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return (" ".join(printable(text).split()) or "no message")[:_CAUSE]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -18,20 +19,26 @@ class Capacity:
 
     cpus: int
     gpus: int
+    memory: float = math.inf  # GiB
 
 
 @dataclass(frozen=True)
 class Launch:
-    """All that it takes to start an attempt's worker."""
+    """All that it takes to start an attempt's worker. Resources are those of all its processes together."""
 
     attempt_id: str
     epoch: int
     actor: str
-    gpus: int
+    gpus: float = 0
+    memory: float | None = None  # GiB
+    processes: int = 1
 
 
 class Backend(Protocol):
-    """A cluster that runs one worker process for each attempt. Calls return quickly or raise `BackendAway`."""
+    """A cluster that runs one worker for each attempt, whatever other processes that one starts and ends.
+
+    Calls return quickly or raise `BackendAway`.
+    """
 
     def capacity(self) -> Capacity:
         """Raises `BackendAway`."""
@@ -39,7 +46,7 @@ class Backend(Protocol):
     def warm(self, count: int) -> None:
         """Keep `count` idle workers ready, starting at most one at a time. Called again and again."""
 
-    def pick_actor(self, gpus: int) -> str:
+    def pick_actor(self, gpus: float, memory: float | None = None, processes: int = 1) -> str:
         """The name for the next attempt's worker: that of an idle one, or a new one. Reserves nothing."""
 
     def launch(self, launch: Launch) -> None:

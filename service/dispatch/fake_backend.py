@@ -29,7 +29,7 @@ class FakeBackend:
         if len(self.spares) < count:
             self.spares.append(f"worker-{secrets.token_hex(4)}")
 
-    def pick_actor(self, gpus: int) -> str:
+    def pick_actor(self, gpus: float, memory: float | None = None, processes: int = 1) -> str:
         return self.spares[0] if self.spares and not gpus else f"worker-{secrets.token_hex(4)}"
 
     def launch(self, launch: Launch) -> None:

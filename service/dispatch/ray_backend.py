@@ -6,6 +6,7 @@ Ray's own calls block for a minute when its head is away, so every question begi
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import signal
@@ -25,6 +26,7 @@ from workers.supervisor import NAMESPACE, Supervisor
 
 log = logging.getLogger("bcd.dispatch.ray")
 
+GIB = 2**30
 PING_EVERY = 2.0  # seconds between pings of one worker
 PING_PATIENCE = 10.0  # seconds after the last answer for which a worker counts as alive
 
@@ -45,7 +47,8 @@ class RayBackend:
 
     def __init__(self, settings: Settings):
         self._settings = settings
-        self._address = ("127.0.0.1", settings.ray_port)
+        self._address = settings.ray_head
+        self._where = settings.ray_address or f"127.0.0.1:{settings.ray_port}"
         self._supervisor = ray.remote(Supervisor)
         self._spares: dict[str, Any] = {}  # name -> its warm-up under way, None once it is warm
         self._contacts: dict[str, _Contact] = {}
@@ -62,7 +65,7 @@ class RayBackend:
     def connect(self) -> None:
         """Become the cluster's driver. Raises what `ray.init` raises."""
         ray.init(
-            address=f"{self._address[0]}:{self._address[1]}",
+            address=self._where,
             namespace=NAMESPACE,
             log_to_driver=False,
             configure_logging=False,
@@ -77,7 +80,8 @@ class RayBackend:
             if not total.get("CPU"):
                 # Its node is gone or not yet there. Jobs must wait for it, not fail because they ask for too much.
                 raise BackendAway("Ray has no node right now")
-            self._capacity = time.monotonic(), Capacity(int(total["CPU"]), int(total.get("GPU", 0)))
+            memory = total["memory"] / GIB if total.get("memory") else math.inf
+            self._capacity = time.monotonic(), Capacity(int(total["CPU"]), int(total.get("GPU", 0)), memory)
         return self._capacity[1]
 
     def warm(self, count: int) -> None:
@@ -98,15 +102,15 @@ class RayBackend:
         busy = any(contact.answer is None or not contact.answer["ready"] for contact in self._contacts.values())
         if len(self._spares) < count and not busy and self.listening():
             name = _new_name()
-            self._spares[name] = self._actor(name, 0).warm.remote()
+            self._spares[name] = self._actor(name).warm.remote()
 
     def warm_spares(self) -> int:
         """How many idle workers have finished importing."""
         return sum(warming is None for warming in self._spares.values())
 
-    def pick_actor(self, gpus: int) -> str:
-        # Ray hands out GPUs when an actor is made, so idle workers (made without) serve CPU attempts only.
-        if gpus or not self._spares:
+    def pick_actor(self, gpus: float, memory: float | None = None, processes: int = 1) -> str:
+        # Ray reserves when an actor is made, so idle workers serve attempts whose worker reserves nothing.
+        if _reserved(gpus, memory, processes) or not self._spares:
             return _new_name()
         return min(self._spares, key=lambda name: self._spares[name] is not None)
 
@@ -116,14 +120,15 @@ class RayBackend:
         args = AttemptArgs(
             attempt_id=launch.attempt_id,
             epoch=launch.epoch,
-            api_url=self._settings.api_url,
+            api_url=self._settings.worker_api_url,
             storage=str(self._settings.storage),
             work=str(self._settings.work),
             data_cache=str(self._settings.data_cache),
             token=attempt_token(self._settings, launch.attempt_id, launch.epoch),
         )
         contact = self._contacts.setdefault(launch.actor, _Contact())
-        contact.start = self._actor(launch.actor, launch.gpus).start.remote(asdict(args))
+        reserved = _reserved(launch.gpus, launch.memory, launch.processes)
+        contact.start = self._actor(launch.actor, **reserved).start.remote(asdict(args))
 
     def liveness(self, actor: str) -> Liveness:
         if not self.listening():
@@ -178,13 +183,13 @@ class RayBackend:
 
     def _ask(self) -> None:
         if not self.listening():
-            raise BackendAway(f"Ray does not answer on port {self._address[1]}")
+            raise BackendAway(f"Ray does not answer on {self._where}")
 
-    def _actor(self, name: str, gpus: int) -> Any:
+    def _actor(self, name: str, **reserved: float) -> Any:
         options = {"name": name, "namespace": NAMESPACE, "get_if_exists": True, "lifetime": "detached"}
         # num_cpus=0: what a job occupies is counted in the database, where it survives everything.
         return self._supervisor.options(
-            **options, num_cpus=0, num_gpus=gpus, max_concurrency=8, max_restarts=0, max_task_retries=0
+            **options, **reserved, num_cpus=0, max_concurrency=8, max_restarts=0, max_task_retries=0
         ).remote()
 
     def _ping(self, handle: Any, contact: _Contact) -> None:
@@ -212,12 +217,23 @@ class RayBackend:
         return not right
 
 
+def _reserved(gpus: float, memory: float | None, processes: int) -> dict[str, float]:
+    """What an attempt's worker reserves in Ray. Several processes reserve theirs themselves, through Ray Train."""
+    if processes > 1 or gpus > 1:
+        return {}
+    reserved: dict[str, float] = {"num_gpus": gpus} if gpus else {}
+    return reserved if memory is None else {**reserved, "memory": int(memory * GIB)}
+
+
 def _new_name() -> str:
     return f"worker-{secrets.token_hex(6)}"
 
 
 def _kill_here(answer: dict[str, Any]) -> None:
-    """End a worker process on this machine that Ray could not end (one that is stopped takes no message)."""
+    """End a worker process on this machine that Ray could not end (one that is stopped takes no message).
+
+    On another machine Ray's own kill has to do.
+    """
     if answer.get("host") != socket.gethostname():
         return
     try:
