@@ -48,7 +48,7 @@ class Supervisor:
         return self._ready
 
     def ping(self) -> dict[str, Any]:
-        """Answers while training runs. `ready` means that everything is imported, in an attempt's other processes too."""
+        """Answers while training runs. `ready` means that all is imported, in an attempt's other processes too."""
         ready = self._ready if self._team is None else self._team.begun
         return {**self._process, "attempt": self._attempt, "ready": ready}
 
