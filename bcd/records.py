@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 # A metric that a run reports once it has read its data set, where `schedule.epochs` gives its length.
 TOTAL_STEPS = "total_steps"
+# The resource of the cluster's nodes that may run jobs: a head or a dispatcher's own node has none of it.
+TRAINS = "bcd_trains"
 OBJECT_KEY = r"^objects/[0-9a-f]{2}/[0-9a-f]{64}$"
 
 

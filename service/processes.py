@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from bcd.records import TRAINS
 from service.settings import Settings
 
-TRAINS = "bcd_trains"  # the resource of nodes that may run jobs: a head or a dispatcher's own node has none of it
 OBJECT_STORE_BYTES = 200_000_000  # nothing uses Ray's object store yet
 LONGEST_TEMP = 30  # characters; Ray's socket paths must stay below 107
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -11,11 +11,14 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import psutil
 
 from workers.attempt import AttemptArgs, run_attempt
+from workers.team import Order, Team
+from workers.training import Append, Work
 
 NAMESPACE = "bcd"
 
@@ -27,6 +30,8 @@ class Supervisor:
         self._lock, self._importing = threading.Lock(), threading.Lock()
         self._attempt: str | None = None
         self._ready = False
+        self._team: Team | None = None
+        self._me: Any = None
         born = psutil.Process().create_time()
         self._process = {"pid": os.getpid(), "host": socket.gethostname(), "born": born, "node": _node_id()}
 
@@ -43,17 +48,40 @@ class Supervisor:
         return self._ready
 
     def ping(self) -> dict[str, Any]:
-        """Answers while training runs."""
-        return {**self._process, "attempt": self._attempt, "ready": self._ready}
+        """Answers while training runs. `ready` means that all is imported, in an attempt's other processes too."""
+        ready = self._ready if self._team is None else self._team.begun
+        return {**self._process, "attempt": self._attempt, "ready": ready}
 
     def start(self, args: dict[str, Any]) -> bool:
         """Begin an attempt. Starting the same one again does nothing; False if this process has another one."""
+        import ray
+
         given = AttemptArgs(**args)
         with self._lock:
             if self._attempt is None:
-                self._attempt = given.attempt_id
+                self._attempt, self._me = given.attempt_id, ray.get_runtime_context().current_actor
                 threading.Thread(target=self._run_and_exit, args=(given,), name="attempt", daemon=True).start()
             return self._attempt == given.attempt_id
+
+    # --- calls of the processes of an attempt that has several; see `workers.team`
+
+    def record(self, kind: str, fields: dict[str, Any]) -> bool | BaseException:
+        return self._team is not None and self._team.record(kind, fields)
+
+    def ask(self) -> Order:
+        return "end" if self._team is None else self._team.ask()
+
+    def report(self, rank: int, error: BaseException) -> None:
+        if self._team is not None:
+            self._team.report(rank, error)
+
+    # ---------------------------------------------------------------------------------
+
+    def _train_together(self, work: Work, append: Append, should_stop: Callable[[], bool]) -> None:
+        team = self._team = Team(append, should_stop)
+        from workers.ray_train import train_together  # seconds
+
+        train_together(work, team, self._me)
 
     def _run_and_exit(self, args: AttemptArgs) -> None:
         code = 0
@@ -61,7 +89,7 @@ class Supervisor:
         with contextlib.suppress(Exception):
             self.warm()
         try:
-            run_attempt(args)
+            run_attempt(args, together=self._train_together)
         except BaseException:
             traceback.print_exc()
             code = 1

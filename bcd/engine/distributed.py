@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import shutil
 import signal
 import subprocess
@@ -18,10 +17,8 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
@@ -30,16 +27,13 @@ import torch
 import torch.distributed as dist
 
 import bcd
-from bcd.engine.errors import PROCESS_DIED, Cancelled, JobError
-from bcd.engine.processes import Processes
+from bcd.engine.errors import JobError
+from bcd.engine.faults import GRACE, is_cause, most_telling, portable, process_died
+from bcd.engine.processes import group_timeout, processes_of_group
 from bcd.engine.report import RunResult, RunSink, Silent
 from bcd.spec import JobSpec, parse_spec
 
 _CHANNEL = "BCD_CHANNEL"
-# The first process may evaluate for hours while the others wait for its word.
-_PATIENCE = timedelta(days=7)
-# After the first bad news: time for the process where the fault began to say so.
-_GRACE = 3.0
 _REPORTS = frozenset({"metrics", "log", "phase", "checkpoint", "evaluation", "artifact"})
 
 
@@ -121,7 +115,7 @@ def _attend(children: list[_Child], sink: RunSink, should_stop: Callable[[], boo
     """Pass on what the processes say, until the first one is done or something went wrong."""
     by_pipe = {child.pipe: child for child in children}
     result: RunResult | None = None
-    faults: list[_Fault] = []
+    faults: list[BaseException] = []
     deadline = float("inf")
     while by_pipe and time.monotonic() < deadline:
         left = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
@@ -133,7 +127,7 @@ def _attend(children: list[_Child], sink: RunSink, should_stop: Callable[[], boo
             except (EOFError, OSError):
                 del by_pipe[pipe]
                 if not child.ended:
-                    faults.append(_Fault(2, _died(child, len(children))))
+                    faults.append(_died(child, len(children)))
                 continue
             if kind == "call":
                 name, given = value
@@ -146,32 +140,24 @@ def _attend(children: list[_Child], sink: RunSink, should_stop: Callable[[], boo
             else:
                 child.ended = True
                 del by_pipe[pipe]  # it waits to be ended, so that the others do not stumble over its absence
-                faults.append(_Fault(1 if isinstance(value, JobError | Cancelled) else 3, value))
+                faults.append(value)
         if faults and deadline == float("inf"):
-            deadline = time.monotonic() + (0.0 if faults[0].rank == 1 else _GRACE)
+            deadline = time.monotonic() + (0.0 if is_cause(faults[0]) else GRACE)
     if faults:
-        raise min(faults, key=lambda fault: fault.rank).error
+        raise most_telling(faults)
     assert result is not None
     return result
 
 
-@dataclass(frozen=True)
-class _Fault:
-    """Bad news; of several, that with the lowest rank tells most: a job's fault, a dead process, any other error."""
-
-    rank: int
-    error: BaseException
-
-
 def _died(child: _Child, world: int) -> JobError:
     with contextlib.suppress(subprocess.TimeoutExpired):
-        child.process.wait(_GRACE)
+        child.process.wait(GRACE)
     code = child.process.returncode
     how = (
         "closed its pipe" if code is None else f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
     )
     hint = " (9 is often the system, out of memory: lower schedule.batch_size)" if code == -9 else ""
-    return JobError(PROCESS_DIED, f"process {child.rank + 1} of {world} {how}{hint}")
+    return process_died(child.rank, world, how + hint)
 
 
 # --- within a process -------------------------------------------------------------------------------------------
@@ -220,7 +206,7 @@ def main() -> None:
         pipe.send(("done", result if start.rank == 0 else None))
     except BaseException as error:
         with contextlib.suppress(OSError):  # nobody is left to be told
-            pipe.send(("error", _portable(error)))
+            pipe.send(("error", portable(error)))
     # The caller ends all processes at once: one that left early would make the others fail in its place.
     with contextlib.suppress(EOFError, OSError):
         pipe.recv()
@@ -236,14 +222,13 @@ def _take_part(start: _Start, pipe: Connection) -> RunResult:
     gpu = spec.resources.gpus > 0 and torch.cuda.is_available()
     if gpu and torch.cuda.device_count() >= start.world:
         torch.cuda.set_device(start.rank)
-    dist.init_process_group("nccl" if gpu else "gloo", timeout=timedelta(minutes=30) if gpu else _PATIENCE, **options)
-    talk = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    dist.init_process_group("nccl" if gpu else "gloo", timeout=group_timeout(gpu), **options)
     sink = _PipeSink(pipe)
     return run_here(
         spec,
         sink=sink,
         should_stop=lambda: bool(sink.call("stop")),
-        processes=Processes(start.rank, start.world, talk),
+        processes=processes_of_group(),
         **start.arguments,
     )
 
@@ -257,19 +242,6 @@ def _follow(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="bcd-parent", daemon=True).start()
-
-
-def _portable(error: BaseException) -> BaseException:
-    """The error in a form that survives the pipe, with its traceback as a note."""
-    if isinstance(error, JobError):
-        return error
-    text = "".join(traceback.format_exception(error))
-    try:
-        copy: BaseException = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
-    except Exception:
-        copy = RuntimeError(f"{type(error).__name__}: {error}")
-    copy.add_note(text)
-    return copy
 
 
 if __name__ == "__main__":

@@ -27,10 +27,12 @@ def device_of(spec: JobSpec, processes: Processes) -> torch.device:
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if found == 0:
         raise JobError("no-gpu", "the job asks for a GPU and this machine has none: set resources.gpus: 0")
-    if found < wanted:
+    if found <= processes.gpu:  # another machine's processes drive the GPUs there
         raise JobError("no-gpu", f"the job asks for {wanted} GPUs and sees {found}: set resources.gpus: {found}")
-    device = torch.device("cuda", processes.rank)
+    device = torch.device("cuda", processes.gpu)
     torch.cuda.set_device(device)
+    if wanted < 1:  # others have the rest of it: running out is this job's fault and must not become theirs
+        torch.cuda.set_per_process_memory_fraction(wanted, device)
     return device
 
 

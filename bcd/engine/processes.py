@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# The first process may evaluate for hours while the others wait for its word.
+_PATIENCE = timedelta(days=7)
+
+
+def group_timeout(gpu: bool) -> timedelta:
+    """How long an operation of the training's own process group may take."""
+    return timedelta(minutes=30) if gpu else _PATIENCE
 
 
 class Processes:
     """This process among those that train together.
 
     Messages go over a group of their own on the host, which may wait long (one process evaluates, the others wait) and
-    never touches the device.
+    never touches the device. `gpu` is the number of this process's GPU among those that it sees, by default its rank.
     """
 
-    def __init__(self, rank: int = 0, world: int = 1, group: Any = None):
+    def __init__(self, rank: int = 0, world: int = 1, group: Any = None, gpu: int | None = None):
         self.rank, self.world, self._group = rank, world, group
+        self.gpu = rank if gpu is None else gpu
 
     @property
     def first(self) -> bool:
@@ -46,3 +56,9 @@ class Processes:
         found: list[Any] = [None] * self.world
         dist.all_gather_object(found, value, group=self._group)
         return found
+
+
+def processes_of_group(gpu: int | None = None) -> Processes:
+    """This process among those of torch's process group, which has been set up. All of them call this."""
+    talk = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    return Processes(dist.get_rank(), dist.get_world_size(), talk, gpu)

@@ -5,6 +5,7 @@ Where several processes train together, each of them comes through here; only th
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -77,6 +78,10 @@ def run_here(
         plain=task.plain,
     )
     trainer.resume(resume_from, lambda text: sink.log(text, "warning"))
+    found = processes.gather(trainer.step)
+    if len(set(found)) > 1:  # they would train different models, and wait for each other for ever in the end
+        steps = ", ".join(map(str, found))
+        raise OSError(errno.EIO, f"the processes could not read the same checkpoint: they are at steps {steps}")
     if spec.planned_steps() is None:  # nobody could know before the data set was read
         sink.metrics(trainer.step, {TOTAL_STEPS: float(plan.steps)})
     if trainer.step:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from bcd.spec.base import Strict
 from bcd.spec.data import DataSpec, DigitsData
@@ -16,12 +16,39 @@ from bcd.spec.models import DetectorSpec
 from bcd.spec.schedule import ScheduleSpec
 from bcd.spec.teacher import TeacherSpec
 
+SMALLEST_SHARE = 0.01  # of a GPU
+
+
+def _whole_as_int(count: float) -> int | float:
+    """1.0 as 1: specs that mean the same have the same canonical form."""
+    return int(count) if count == int(count) else count
+
+
+# Not `int | float`, whose faults come in twos and point to the kinds.
+_Gpus = Annotated[
+    float,
+    Field(ge=0, le=64),
+    AfterValidator(_whole_as_int),
+    PlainSerializer(_whole_as_int),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": 64}),
+]
+
 
 class ResourceSpec(Strict):
-    """What a job occupies while it runs, on one machine."""
+    """What a job occupies while it runs."""
 
     cpus: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="CPU threads, over all processes.")
-    gpus: Annotated[int, Field(ge=0, le=64)] = Field(0, description="GPUs. Each is driven by a process of its own.")
+    gpus: _Gpus = Field(
+        0,
+        description="GPUs, each driven by a process of its own; or a share of one, such as 0.5, for a single process: "
+        "it may then use that share of the GPU's memory.",
+    )
+    memory: Annotated[float, Field(gt=0, le=65536)] | None = Field(
+        None,
+        # Left out where nobody asked for it, so that the digests of specs from before this field stay what they were.
+        exclude_if=lambda memory: memory is None,
+        description="Host memory in GiB, over all processes, that is kept free for the job. Default: not counted.",
+    )
     processes: Annotated[int, Field(ge=1, le=256)] | None = Field(
         None,
         description="Processes that train together; each takes an equal part of every batch. Default: one for each "
@@ -30,14 +57,20 @@ class ResourceSpec(Strict):
 
     @model_validator(mode="after")
     def _one_process_for_each_gpu(self) -> ResourceSpec:
-        if self.gpus > 0 and self.processes not in (None, self.gpus):
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus must be a whole number or a share of one GPU such as 0.5, not {self.gpus:g}")
+        if 0 < self.gpus < SMALLEST_SHARE:
+            raise ValueError(f"a share of a GPU must be {SMALLEST_SHARE} at least, not {self.gpus:g}")
+        if 0 < self.gpus < 1 and self.processes not in (None, 1):
+            raise ValueError(f"{self.gpus:g} of a GPU serves one process; leave `processes` out, not {self.processes}")
+        if self.gpus >= 1 and self.processes not in (None, self.gpus):
             raise ValueError(f"{self.gpus} GPUs need as many processes; leave `processes` out, not {self.processes}")
         return self
 
     @property
     def world(self) -> int:
         """Number of processes that train together."""
-        return self.processes or max(self.gpus, 1)
+        return self.processes or max(int(self.gpus), 1)
 
 
 class JobSpec(Strict):
@@ -53,7 +86,7 @@ class JobSpec(Strict):
     )
     schedule: ScheduleSpec = Field(default_factory=ScheduleSpec, description="Optimisation.")
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec, description="Evaluation.")
-    resources: ResourceSpec = Field(default_factory=ResourceSpec, description="CPU threads and GPUs.")
+    resources: ResourceSpec = Field(default_factory=ResourceSpec, description="CPU threads, GPUs and memory.")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
         0, description="Seed of initial weights, batch order and augmentation."
     )
@@ -94,7 +127,7 @@ class JobSpec(Strict):
         return self.schedule.resolve(images or 1).steps
 
     def canonical(self) -> dict[str, Any]:
-        """The spec as plain JSON values with every default filled in."""
+        """The spec as plain JSON values with every default filled in (a `memory` that nobody set is left out)."""
         return self.model_dump(mode="json")
 
     def digest(self, *, without: tuple[str, ...] = ()) -> str:

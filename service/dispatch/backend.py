@@ -50,7 +50,10 @@ class Launch:
 
 
 class Backend(Protocol):
-    """A cluster that runs one worker process for each attempt. Calls return quickly or raise `BackendAway`."""
+    """A cluster that runs one worker for each attempt, whatever other processes that one starts and ends.
+
+    Calls return quickly or raise `BackendAway`.
+    """
 
     def nodes(self) -> Sequence[NodeInfo]:
         """The machines that are there, and maybe some that are gone. Raises `BackendAway` when none is there."""

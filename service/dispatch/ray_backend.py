@@ -20,15 +20,16 @@ import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from bcd.records import TRAINS
 from service.auth import attempt_token
 from service.dispatch.backend import BackendAway, Launch, Liveness, Needs, NodeInfo
-from service.processes import TRAINS
 from service.settings import Settings
 from workers.attempt import AttemptArgs
 from workers.supervisor import NAMESPACE, Supervisor
 
 log = logging.getLogger("bcd.dispatch.ray")
 
+GIB = 2**30
 PING_EVERY = 2.0  # seconds between pings of one worker
 PING_PATIENCE = 10.0  # seconds after the last answer for which a worker counts as alive
 
@@ -105,15 +106,15 @@ class RayBackend:
         if len(self._spares) < count and not busy and self.listening():
             name, nodes = _new_name(), [node for node in self.nodes() if node.alive and node.cpus]
             self._spare_nodes[name] = min(nodes, key=lambda node: (node.spares, node.gpus, node.id)).id
-            self._spares[name] = self._actor(name, 0, self._spare_nodes[name]).warm.remote()
+            self._spares[name] = self._actor(name, self._spare_nodes[name]).warm.remote()
 
     def warm_spares(self) -> int:
         """How many idle workers have finished importing."""
         return sum(warming is None for warming in self._spares.values())
 
     def pick_actor(self, needs: Needs, nodes: Sequence[str], taken: Collection[str]) -> tuple[str, str | None]:
-        # Ray hands out GPUs when an actor is made, so idle workers (made without) serve CPU attempts only.
-        if not needs.gpus:
+        # Ray reserves when an actor is made, so idle workers serve attempts whose worker reserves nothing.
+        if not _reserved(needs.gpus, needs.memory, needs.processes):
             place = {name: nodes.index(node) for name, node in self._spare_nodes.items() if node in nodes}
             idle = [name for name in self._spares if name not in taken and (name in place or not nodes)]
             if idle:
@@ -135,7 +136,8 @@ class RayBackend:
             token=attempt_token(self._settings, launch.attempt_id, launch.epoch),
         )
         contact = self._contacts.setdefault(launch.actor, _Contact())
-        contact.start = self._actor(launch.actor, launch.gpus, launch.node).start.remote(asdict(args))
+        reserved = _reserved(launch.gpus, launch.memory, launch.processes)
+        contact.start = self._actor(launch.actor, launch.node, **reserved).start.remote(asdict(args))
 
     def liveness(self, actor: str) -> Liveness:
         if not self.listening():
@@ -193,7 +195,7 @@ class RayBackend:
         if not self.listening():
             raise BackendAway(f"Ray does not answer at {self._address[0]}:{self._address[1]}")
 
-    def _actor(self, name: str, gpus: float, node: str | None) -> Any:
+    def _actor(self, name: str, node: str | None, **reserved: float) -> Any:
         options = {"name": name, "namespace": NAMESPACE, "get_if_exists": True, "lifetime": "detached"}
         if node is not None:
             # Elsewhere where the node is gone, or Ray knows that its GPUs are taken.
@@ -201,8 +203,8 @@ class RayBackend:
         # num_cpus=0: what a job occupies is counted in the database, where it survives everything.
         return self._supervisor.options(
             **options,
+            **reserved,
             num_cpus=0,
-            num_gpus=gpus,
             resources={TRAINS: 0.001},
             max_concurrency=8,
             max_restarts=0,
@@ -243,8 +245,16 @@ def _node(row: dict[str, Any]) -> NodeInfo:
         alive=row["Alive"],
         cpus=int(has.get("CPU", 0)),
         gpus=int(has.get("GPU", 0)),
-        memory=has.get("memory", 0.0) / 2**30,
+        memory=has.get("memory", 0.0) / GIB,
     )
+
+
+def _reserved(gpus: float, memory: float | None, processes: int) -> dict[str, float]:
+    """What an attempt's worker reserves in Ray. Several processes reserve theirs themselves, through Ray Train."""
+    if processes > 1 or gpus > 1:
+        return {}
+    reserved: dict[str, float] = {"num_gpus": gpus} if gpus else {}
+    return reserved if memory is None else {**reserved, "memory": int(memory * GIB)}
 
 
 def _new_name() -> str:

@@ -16,7 +16,7 @@ from service.auth import owner_token
 from service.settings import Settings
 from service.up import Tree
 
-PATIENCE = 150.0  # seconds; only how long a broken system may hold up the tests
+PATIENCE = 300.0  # seconds; only how long a broken system may hold up the tests
 
 
 class Installation:

@@ -46,6 +46,12 @@ def test_a_short_spec_is_filled_with_defaults_and_survives_a_round_trip():
         ("seed", -1, "/seed", "greater than or equal to 0"),
         ("seed", "x", "/seed", "not 'x'"),
         ("schedule.optimizer.lr", float("nan"), "/schedule/optimizer/lr", "finite"),
+        ("resources", {"gpus": 1.5}, "/resources", "a whole number or a share of one GPU such as 0.5, not 1.5"),
+        ("resources", {"gpus": 0.001}, "/resources", "0.01 at least"),
+        ("resources", {"gpus": 0.5, "processes": 2}, "/resources", "serves one process"),
+        ("resources", {"gpus": "many"}, "/resources/gpus", "valid number"),
+        ("resources", {"gpus": 65}, "/resources/gpus", "less than or equal to 64"),
+        ("resources", {"memory": 0}, "/resources/memory", "greater than 0"),
     ],
 )  # fmt: skip
 def test_each_fault_has_a_pointer_and_says_what_is_wrong(path, value, pointer, says):
@@ -88,6 +94,23 @@ def test_the_digest_leaves_out_what_it_is_told_to():
     a, b = parse_spec({**GOOD, "seed": 1, "name": "a"}), parse_spec({**GOOD, "seed": 2, "name": "b"})
     assert a.digest() != b.digest()
     assert a.digest(without=("seed", "name")) == b.digest(without=("seed", "name"))
+
+
+def test_specs_of_jobs_that_are_stored_keep_their_digest():
+    """A field that is new must not change what an old spec hashes to: requests are told apart by it."""
+    frozen = {
+        "8d277f2645b12095930e48e721c23e5d462e9532aef83b333e0e79950bb098b4": {},
+        "26ead01db7fc3b3d5c5357b109492f50470c1d074c4104e89e0ac6c75570b859": {"gpus": 2, "cpus": 4},
+    }
+    for digest, resources in frozen.items():
+        assert parse_spec({**GOOD, "resources": resources}).digest() == digest
+
+
+def test_a_share_of_a_gpu_serves_one_process_and_whole_ones_are_whole_numbers():
+    shared, whole = (parse_spec({**GOOD, "resources": {"gpus": gpus}}).resources for gpus in (0.5, 2.0))
+    assert (shared.gpus, shared.world) == (0.5, 1)
+    assert (repr(whole.gpus), whole.world) == ("2", 2)
+    assert parse_spec({**GOOD, "resources": {"memory": 1.5}}).canonical()["resources"]["memory"] == 1.5
 
 
 def walk(schema, seen, path="#"):

@@ -117,7 +117,7 @@ def together(tmp_path: Path, **options):
 
 @pytest.mark.usefixtures("no_child_left")
 def test_a_process_that_is_killed_ends_the_run_with_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(distributed, "_GRACE", 0.5)
+    monkeypatch.setattr(distributed, "GRACE", 0.5)
     play(monkeypatch, "os.kill(os.getpid(), 9) if rank == 1 else time.sleep(60)")
     with pytest.raises(JobError, match=r"process 2 of 2 was ended by signal 9 .*schedule\.batch_size") as caught:
         together(tmp_path)
@@ -139,7 +139,7 @@ def test_the_fault_of_the_job_counts_and_not_what_it_did_to_the_others(tmp_path,
         time.sleep(60)
         """,
     )
-    monkeypatch.setattr(distributed, "_GRACE", 60.0)
+    monkeypatch.setattr(distributed, "GRACE", 60.0)
     with pytest.raises(JobError, match="image 7 does not open") as caught:
         together(tmp_path)
     assert caught.value.code == "bad-data"
