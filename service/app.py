@@ -25,6 +25,7 @@ import service.compare.endpoints
 import service.events.endpoints
 import service.health.endpoints
 import service.jobs.endpoints
+import service.lists.endpoints
 import service.mirror.endpoints
 from service import errors, logs, migrations, openapi, pages, telemetry
 from service.access.first import ensure_first
@@ -75,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (
         service.access.endpoints.router,
         service.jobs.endpoints.router,
+        service.lists.endpoints.router,
         service.artifacts.endpoints.router,
         service.events.endpoints.router,
         service.compare.endpoints.router,

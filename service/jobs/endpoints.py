@@ -11,8 +11,8 @@ from service.access.principal import Me
 from service.deps import Db
 from service.errors import parse_json, read_body
 from service.jobs import repository, service
-from service.jobs.schemas import EvaluationsOut, JobOut, JobPage, LogsOut, MetricsOut, evaluation_out
-from service.models import DEFAULT_PROJECT, JobState
+from service.jobs.schemas import EvaluationsOut, JobOut, LogsOut, MetricsOut, evaluation_out
+from service.models import DEFAULT_PROJECT
 
 router = APIRouter(tags=["jobs"])
 
@@ -39,18 +39,6 @@ def submit_job(
     response.status_code = 201 if new else 200
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     return job
-
-
-@router.get("/jobs", summary="Jobs, newest first")
-def list_jobs(
-    db: Db,
-    me: Me,
-    state: Annotated[list[JobState], Query(description="Only jobs in these states; may be repeated.")] = [],  # noqa: B006
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")] = None,
-) -> JobPage:
-    with db.read() as session:
-        return service.list_jobs(session, me, states=state, limit=limit, cursor=cursor)
 
 
 @router.get("/jobs/{job_id}", summary="One job")
