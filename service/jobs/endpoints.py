@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 
 from bcd.spec import JobSpec
 from service.access.principal import Me
+from service.conditional import Tags, version_of
 from service.deps import Db
 from service.errors import parse_json, read_body
 from service.jobs import repository, service
@@ -42,8 +43,9 @@ def submit_job(
 
 
 @router.get("/jobs/{job_id}", summary="One job")
-def get_job(db: Db, me: Me, job_id: str) -> JobOut:
+def get_job(db: Db, me: Me, tags: Tags, job_id: str) -> JobOut:
     with db.read() as session:
+        tags.tag(me, version_of(session, [service.existing(session, me, job_id).id]))
         return service.show(session, me, job_id)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from service.access.principal import Me
+from service.conditional import Tags, version_of_all
 from service.deps import Db
 from service.filters import Filter, parse_filter
 from service.filters.language import MAX_LENGTH
@@ -56,6 +57,7 @@ Metrics = Annotated[
 def list_jobs(
     db: Db,
     me: Me,
+    tags: Tags,
     wanted: Wanted,
     order: Sorted,
     state: States = [],  # noqa: B006
@@ -65,12 +67,14 @@ def list_jobs(
 ) -> JobPage:
     keys = [key for part in metrics for key in part.split(",") if key]
     with db.read() as session:
+        tags.tag(me, version_of_all(session))
         return service.page(session, me, wanted, state, order, metrics=keys, limit=limit, cursor=cursor)
 
 
 @router.get("/jobs:count", summary="How many jobs, by state")
-def count_jobs(db: Db, me: Me, wanted: Wanted, state: States = []) -> JobCounts:  # noqa: B006
+def count_jobs(db: Db, me: Me, tags: Tags, wanted: Wanted, state: States = []) -> JobCounts:  # noqa: B006
     with db.read() as session:
+        tags.tag(me, version_of_all(session))
         return service.counts(session, me, wanted, state)
 
 

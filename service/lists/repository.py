@@ -51,11 +51,11 @@ def tags(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
 
 
 def final_scalars(session: Session, job_ids: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """The numbers of each final evaluation, without those by class."""
+    """AP, AP50 and so on of each final evaluation; not those by class."""
     query = select(Evaluation.job_id, Evaluation.results)
     rows = session.execute(query.where(Evaluation.job_id.in_(job_ids), Evaluation.name == FINAL))
     return {
-        job_id: {key: value for key, value in results.items() if value is None or isinstance(value, int | float)}
+        job_id: {key: value for key, value in results.items() if key.startswith("AP")}
         for job_id, results in rows
     }
 
