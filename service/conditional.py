@@ -74,7 +74,7 @@ def version_of(session: Session, job_ids: Iterable[str]) -> list[Any]:
     """Changes with every event of these jobs. Those of one job come one after the other: it is locked meanwhile."""
     ids: Sequence[str] = sorted(set(job_ids))
     query = select(Event.job_id, func.max(Event.id)).where(Event.job_id.in_(ids)).group_by(Event.job_id)
-    return [ids, sorted(session.execute(query).tuples().all())]
+    return [ids, sorted(tuple(row) for row in session.execute(query))]
 
 
 def _given(headers: Sequence[str]) -> set[str]:

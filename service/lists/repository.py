@@ -39,7 +39,7 @@ def page(
 def counts(session: Session, me: Principal, condition: Condition) -> dict[str, int]:
     """How many jobs are in each state that any is in."""
     query = select(Job.state, func.count()).where(me.visible(Job.project_id), condition).group_by(Job.state)
-    return dict(session.execute(query.order_by(Job.state)).tuples().all())
+    return dict(session.execute(query.order_by(Job.state)).all())
 
 
 def tags(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -54,10 +54,7 @@ def final_scalars(session: Session, job_ids: Sequence[str]) -> dict[str, dict[st
     """AP, AP50 and so on of each final evaluation; not those by class."""
     query = select(Evaluation.job_id, Evaluation.results)
     rows = session.execute(query.where(Evaluation.job_id.in_(job_ids), Evaluation.name == FINAL))
-    return {
-        job_id: {key: value for key, value in results.items() if key.startswith("AP")}
-        for job_id, results in rows
-    }
+    return {job_id: {key: value for key, value in results.items() if key.startswith("AP")} for job_id, results in rows}
 
 
 def metric_keys(session: Session, me: Principal) -> list[str]:
