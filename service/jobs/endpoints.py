@@ -45,7 +45,8 @@ def submit_job(
 @router.get("/jobs/{job_id}", summary="One job")
 def get_job(db: Db, me: Me, tags: Tags, job_id: str) -> JobOut:
     with db.read() as session:
-        tags.tag(me, version_of(session, [service.existing(session, me, job_id).id]))
+        job = service.existing(session, me, job_id)
+        tags.tag(me, version_of(session, [job.id]), job.wait_reason)  # which is written without an event
         return service.show(session, me, job_id)
 
 

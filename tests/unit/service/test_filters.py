@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given
+from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import select
@@ -21,7 +22,6 @@ from service.filters import parse_filter
 from service.filters.fields import FIELDS, METRICS
 from service.filters.language import MAX_DEPTH, MAX_LENGTH, MAX_TERMS
 from service.models import Job
-from service.settings import Settings
 from tests.helpers.jobs import add_job
 
 DAY = 86400.0
@@ -44,9 +44,15 @@ JOBS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def session(settings: Settings) -> Iterator[Session]:
-    db = Database(settings.database_url)
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    """The jobs in a database that all tests of this file read."""
+    if request.param == "sqlite":
+        path = shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path_factory.mktemp("jobs"))
+        url = f"sqlite:///{path}"
+    else:
+        url = request.getfixturevalue("postgres").create_database(request.getfixturevalue("migrated_postgres"))
+    db = Database(url)
     with db.write() as session:
         for job in JOBS:
             add_job(session, **job)
@@ -361,7 +367,7 @@ _asked = st.recursive(
 )
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@hypothesis_settings(deadline=None, max_examples=200)
 @given(asked=_asked)
 def test_random_filters_find_what_the_same_filter_in_python_finds(session: Session, asked: Asked) -> None:
     refused = refusal(asked.text)
