@@ -25,8 +25,10 @@ import service.compare.endpoints
 import service.events.endpoints
 import service.health.endpoints
 import service.jobs.endpoints
+import service.lists.endpoints
 import service.mirror.endpoints
-from service import errors, logs, migrations, openapi, pages, telemetry
+import service.results.endpoints
+from service import conditional, errors, logs, migrations, openapi, pages, telemetry
 from service.access.first import ensure_first
 from service.access.gate import Calls, Gate, SecurityHeaders
 from service.access.limits import RateLimits
@@ -70,11 +72,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.storage_threads = CapacityLimiter(STORAGE_THREADS)
     app.state.closing = lambda: False  # event streams ask this; `main` connects it to the server
     errors.install(app)
+    conditional.install(app)
 
     user, attempt = [Depends(principal)], [Depends(require_attempt)]
     for router in (
         service.access.endpoints.router,
         service.jobs.endpoints.router,
+        service.lists.endpoints.router,
+        service.results.endpoints.router,
         service.artifacts.endpoints.router,
         service.events.endpoints.router,
         service.compare.endpoints.router,

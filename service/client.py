@@ -50,10 +50,37 @@ class Job(TypedDict):
     methods: list[str]
 
 
+class JobRow(TypedDict):
+    """A job as the list shows it: all but its spec and attempts. Times are Unix seconds."""
+
+    id: str
+    name: str
+    project: str
+    state: str
+    cause: str | None
+    wait_reason: str | None
+    methods: list[str]
+    detector: str
+    dataset: str
+    seed: int
+    teacher_job_id: str | None
+    group: str | None
+    tags: list[str]
+    priority: int
+    step: int
+    total_steps: int
+    created_by: str | None
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    evaluation: dict[str, float | None] | None
+    metrics: dict[str, dict[str, Any]]
+
+
 class JobPage(TypedDict):
     """One page of jobs, newest first."""
 
-    items: list[Job]
+    items: list[JobRow]
     next_cursor: str | None
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
+
+_SQLITE: dict[str, Any] = {"connect_args": {"timeout": 30}}
+# No machine code for statements: it takes longer to make (seconds for a curve) than ours take to run.
+_POSTGRESQL: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"options": "-c jit=off"}}
 
 
 class Database:
@@ -15,8 +20,7 @@ class Database:
     def __init__(self, url: str):
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
-        options = {"connect_args": {"timeout": 30}} if self.is_sqlite else {"pool_pre_ping": True}
-        self.engine: Engine = create_engine(url, **options)
+        self.engine: Engine = create_engine(url, **(_SQLITE if self.is_sqlite else _POSTGRESQL))
         if self.is_sqlite:
             _prepare_sqlite(self.engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)

@@ -12,7 +12,7 @@ from service.cli.console import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, F
 from service.cli.files import SET_HELP
 
 if TYPE_CHECKING:
-    from service.client import Client, Job
+    from service.client import Client, JobRow
 
 Home = Annotated[
     Path | None,
@@ -65,7 +65,7 @@ def list_jobs(
     from service.cli import render
 
     with connect(home) as client:
-        found: list[Job] = []
+        found: list[JobRow] = []
         cursor = None
         while len(found) < limit:
             page = client.jobs(state=state, limit=min(100, limit - len(found)), cursor=cursor)

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from service.client import TERMINAL, Job
+from service.client import TERMINAL, Job, JobRow
 
 NOTHING = "-"
 # What the table of jobs does without on a narrow terminal, in this order; a longer name is folded.
@@ -81,13 +81,13 @@ def state(text: str) -> Text:
     return Text(text, style=STATE_STYLES.get(text, ""))
 
 
-def cause(job: Job) -> str | None:
+def cause(job: Job | JobRow) -> str | None:
     """Why the job is in its state, where that says more than the state."""
     text = job["cause"]
     return text if text and job["state"] != "succeeded" and text != job["state"] else None
 
 
-def final_ap(job: Job) -> float | None:
+def final_ap(job: Job | JobRow) -> float | None:
     """The AP of the job's final evaluation, in percent."""
     evaluation = job.get("evaluation")
     if not isinstance(evaluation, Mapping):
@@ -116,7 +116,7 @@ def table(*columns: str, right: Sequence[str] = (), title: str | None = None) ->
     return made
 
 
-def jobs_table(jobs: Sequence[Job], now: float, width: int = 100) -> Group:
+def jobs_table(jobs: Sequence[JobRow], now: float, width: int = 100) -> Group:
     """One row for each job, and below the table the causes. `now`: Unix seconds; `width`: columns of the terminal."""
     cells = {
         "id": [job["id"] for job in jobs],

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from service.access.principal import Me
 from service.compare.compare import build
 from service.compare.schemas import CompareOut
+from service.conditional import Tags, version_of
 from service.deps import Db
 from service.errors import Problem
 from service.jobs.repository import FINAL
@@ -23,7 +24,10 @@ MAX_JOBS = 200
 
 @router.get("/compare", summary="Is the distilled student better than its baseline, and is it more than seed noise?")
 def compare_jobs(
-    db: Db, me: Me, ids: Annotated[str, Query(max_length=50 * MAX_JOBS, description="Job ids, separated by commas.")]
+    db: Db,
+    me: Me,
+    tags: Tags,
+    ids: Annotated[str, Query(max_length=50 * MAX_JOBS, description="Job ids, separated by commas.")],
 ) -> CompareOut:
     wanted = list(dict.fromkeys(part.strip() for part in ids.split(",") if part.strip()))
     if not 1 <= len(wanted) <= MAX_JOBS:
@@ -39,6 +43,7 @@ def compare_jobs(
         query = select(Job).where(Job.id.in_(teacher_ids), me.visible(Job.project_id))
         teachers = session.scalars(query.order_by(Job.id)).all()
         ids_with_result = [*wanted, *(job.id for job in teachers)]
+        tags.tag(me, version_of(session, ids_with_result))
         found = select(Evaluation).where(Evaluation.job_id.in_(ids_with_result), Evaluation.name == FINAL)
         finals = {row.job_id: row for row in session.scalars(found)}
     return build([jobs[job_id] for job_id in wanted], teachers, finals)

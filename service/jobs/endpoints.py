@@ -8,11 +8,12 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 
 from bcd.spec import JobSpec
 from service.access.principal import Me
+from service.conditional import Tags, version_of
 from service.deps import Db
 from service.errors import parse_json, read_body
 from service.jobs import repository, service
-from service.jobs.schemas import EvaluationsOut, JobOut, JobPage, LogsOut, MetricsOut, evaluation_out
-from service.models import DEFAULT_PROJECT, JobState
+from service.jobs.schemas import EvaluationsOut, JobOut, LogsOut, MetricsOut, evaluation_out
+from service.models import DEFAULT_PROJECT
 
 router = APIRouter(tags=["jobs"])
 
@@ -41,21 +42,11 @@ def submit_job(
     return job
 
 
-@router.get("/jobs", summary="Jobs, newest first")
-def list_jobs(
-    db: Db,
-    me: Me,
-    state: Annotated[list[JobState], Query(description="Only jobs in these states; may be repeated.")] = [],  # noqa: B006
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")] = None,
-) -> JobPage:
-    with db.read() as session:
-        return service.list_jobs(session, me, states=state, limit=limit, cursor=cursor)
-
-
 @router.get("/jobs/{job_id}", summary="One job")
-def get_job(db: Db, me: Me, job_id: str) -> JobOut:
+def get_job(db: Db, me: Me, tags: Tags, job_id: str) -> JobOut:
     with db.read() as session:
+        job = service.existing(session, me, job_id)
+        tags.tag(me, version_of(session, [job.id]), job.wait_reason)  # which is written without an event
         return service.show(session, me, job_id)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.access.principal import Principal
@@ -22,20 +22,6 @@ def get(session: Session, me: Principal, job_id: str, *, lock: bool = False) -> 
 
 def by_idempotency_key(session: Session, project_id: str, key: str) -> Job | None:
     return session.scalar(select(Job).where(Job.project_id == project_id, Job.idempotency_key == key))
-
-
-def page(
-    session: Session, me: Principal, *, states: Iterable[str], limit: int, after: tuple[float, str] | None
-) -> Sequence[Job]:
-    """Up to `limit` jobs, newest first, behind the place `after` (created_at, id)."""
-    query = select(Job).where(me.visible(Job.project_id))
-    query = query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
-    wanted = list(states)
-    if wanted:
-        query = query.where(Job.state.in_(wanted))
-    if after is not None:
-        query = query.where(tuple_(Job.created_at, Job.id) < after)
-    return session.scalars(query).all()
 
 
 def attempts_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[Attempt]]:

@@ -43,11 +43,6 @@ class JobOut(BaseModel):
     evaluation: dict[str, Any] | None = Field(description="Results of the final evaluation, once there is one.")
 
 
-class JobPage(BaseModel):
-    items: list[JobOut]
-    next_cursor: str | None
-
-
 class Series(BaseModel):
     """One metric over the steps; the three lists are parallel."""
 

@@ -17,10 +17,9 @@ from service.db import Database
 from service.errors import INVALID_SPEC, Problem
 from service.jobs import repository
 from service.jobs.describe import columns
-from service.jobs.schemas import JobOut, JobPage, LogLineOut, LogsOut, MetricsOut, Series, job_out
+from service.jobs.schemas import JobOut, LogLineOut, LogsOut, MetricsOut, Series, job_out
 from service.jobs.states import move, write_event
 from service.models import DEFAULT_PROJECT, Dependency, Job, JobState, Project, Role, new_id
-from service.paging import decode_cursor, encode_cursor
 from service.results import metrics as results
 
 
@@ -149,19 +148,6 @@ def cancel(session: Session, me: Principal, job_id: str) -> JobOut:
 def show(session: Session, me: Principal, job_id: str) -> JobOut:
     """One job with the tracebacks of its attempts. Raises `Problem` 404."""
     return _shown(session, [existing(session, me, job_id)], tracebacks=True)[0]
-
-
-def list_jobs(
-    session: Session, me: Principal, *, states: Sequence[JobState], limit: int, cursor: str | None
-) -> JobPage:
-    """A page of jobs, newest first."""
-    after = decode_cursor(cursor) if cursor is not None else None
-    found = repository.page(session, me, states=[state.value for state in states], limit=limit + 1, after=after)
-    jobs = found[:limit]
-    more = len(found) > limit
-    return JobPage(
-        items=_shown(session, jobs), next_cursor=encode_cursor(jobs[-1].created_at, jobs[-1].id) if more else None
-    )
 
 
 def metrics(session: Session, me: Principal, job_id: str, *, keys: Sequence[str], after_step: int | None) -> MetricsOut:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, SmallInteger, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.models.base import Base, BigId
@@ -35,8 +47,14 @@ class Point(Base):
     """One value of a series. A retried step overwrites what the earlier attempt reported for it."""
 
     __tablename__ = "points"
-    series_id: Mapped[int] = mapped_column(ForeignKey("series.id"), primary_key=True, autoincrement=False)
-    step: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    # The key holds the whole row: attempts write side by side, so a curve's rows lie scattered, and reading one from
+    # the table would fetch a page for each point. On SQLite the table itself is in the order of the key.
+    __table_args__ = (
+        PrimaryKeyConstraint("series_id", "step", postgresql_include=["value", "time"]),
+        {"sqlite_with_rowid": False},
+    )
+    series_id: Mapped[int] = mapped_column(ForeignKey("series.id"), autoincrement=False)
+    step: Mapped[int] = mapped_column(Integer, autoincrement=False)
     attempt: Mapped[int] = mapped_column(SmallInteger)  # number of the attempt that reported it
     value: Mapped[float] = mapped_column(Float)
     time: Mapped[float] = mapped_column(Float)

@@ -197,7 +197,8 @@ def upgrade() -> None:
         sa.Column("value", sa.Float(), nullable=False),
         sa.Column("time", sa.Float(), nullable=False),
         sa.ForeignKeyConstraint(["series_id"], ["series.id"], name=op.f("fk_points_series_id")),
-        sa.PrimaryKeyConstraint("series_id", "step", name=op.f("pk_points")),
+        sa.PrimaryKeyConstraint("series_id", "step", name=op.f("pk_points"), postgresql_include=["value", "time"]),
+        sqlite_with_rowid=False,
     )
     _metrics_to_series()
     op.drop_table("metrics")
