@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-
 from service.dispatch.mlflow_api import Mlflow
+
 from tests.helpers.fleet import Fleet
 from tests.helpers.installation import eventually, spec
 
