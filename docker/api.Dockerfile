@@ -26,11 +26,13 @@ COPY bcd ./bcd
 COPY service ./service
 COPY recipes ./recipes
 RUN python -m compileall -q .
+ARG GIT_COMMIT=
 ENV PATH=/opt/bcd/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    BCD_HOME=/var/lib/bcd
+    BCD_HOME=/var/lib/bcd \
+    BCD_GIT_COMMIT=${GIT_COMMIT}
 USER 10001:10001
 EXPOSE 8765
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \

@@ -32,11 +32,13 @@ COPY service ./service
 COPY workers ./workers
 COPY recipes ./recipes
 RUN python -m compileall -q .
+ARG GIT_COMMIT=
 ENV PATH=/opt/bcd/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    BCD_HOME=/var/lib/bcd
+    BCD_HOME=/var/lib/bcd \
+    BCD_GIT_COMMIT=${GIT_COMMIT}
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
     CMD ["python", "-m", "service.healthy", "ray-node"]

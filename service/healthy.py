@@ -24,7 +24,8 @@ class Unhealthy(Exception):
 
 
 def api(settings: Settings) -> None:
-    _answers(settings.api_port, "/healthz")
+    """Also: does its database answer, and has it the right schema?"""
+    _answers(settings.api_port, "/readyz")
 
 
 def mlflow(settings: Settings) -> None:

@@ -114,8 +114,8 @@ class Settings:
     @property
     def allowed_hosts(self) -> tuple[str, ...]:
         """For which Host headers the API answers."""
-        public = urlsplit(self.public_api_url).hostname
-        return (*OWN_HOSTS, *self.other_hosts, *([public] if public else []))
+        given = (urlsplit(url).hostname for url in (self.public_api_url, self.public_url))
+        return (*OWN_HOSTS, *self.other_hosts, *(name for name in given if name))
 
     @property
     def mlflow_url(self) -> str:

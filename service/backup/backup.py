@@ -53,9 +53,9 @@ def back_up(settings: Settings, to: Path, tell: Tell) -> dict[str, Any]:
     copied, missing = _copy(open_store(settings.storage_uri), open_store(str(to)), stored, to / "tmp", tell)
     secrets = to / "secrets"
     secrets.mkdir(mode=0o700, exist_ok=True)
-    for file in (settings.secret_file, settings.token_file):
-        shutil.copyfile(file, secrets / file.name)
-        (secrets / file.name).chmod(0o600)
+    for name, file in _secrets(settings).items():
+        shutil.copyfile(file, secrets / name)
+        (secrets / name).chmod(0o600)
     about = {
         "time": time.time(), "rows": count, "sha256": digest, "files": len(stored), "copied": copied,
         "missing": missing,
@@ -79,9 +79,9 @@ def restore(settings: Settings, source: Path, tell: Tell) -> dict[str, Any]:
         settings.storage.mkdir(parents=True, exist_ok=True)
     with gzip.open(source / "database.jsonl.gz", "rt", encoding="utf-8") as lines:
         count = rows.load(settings.database_url, lines, _now_and_then(tell))
-    for file in (settings.secret_file, settings.token_file):
-        kept = source / "secrets" / file.name
-        if kept.is_file():
+    for name, file in _secrets(settings).items():
+        kept = source / "secrets" / name
+        if kept.is_file() and file.parent == settings.run:  # what a deployment mounts is not ours to change
             aside = file.with_name(f".{file.name}.new")
             aside.touch(mode=0o600)
             aside.write_bytes(kept.read_bytes())
@@ -96,6 +96,10 @@ def restore(settings: Settings, source: Path, tell: Tell) -> dict[str, Any]:
         database.close()
         shutil.rmtree(settings.home / "tmp-restore", ignore_errors=True)
     return {"of": about["time"], "rows": count, "files": copied, "missing": missing, "jobs queued again": again}
+
+
+def _secrets(settings: Settings) -> dict[str, Path]:
+    return {"secret": settings.secret_file, "api-token": settings.token_file}
 
 
 def _write_rows(database: Database, file: Path, tell: Tell) -> tuple[str, int]:

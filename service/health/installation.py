@@ -63,6 +63,12 @@ def _home(settings: Settings) -> Iterator[Finding]:
 
 def _secrets(settings: Settings) -> Iterator[Finding]:
     for file in (settings.token_file, settings.secret_file):
+        if file.parent != settings.run:
+            if os.access(file, os.R_OK):
+                yield Finding("ok", "secrets", f"{file} is given from outside")
+            else:
+                yield Finding("fail", "secrets", f"cannot read {file}", "see that it is mounted")
+            continue
         try:
             mode = stat.S_IMODE(file.stat().st_mode)
         except OSError:

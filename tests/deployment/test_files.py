@@ -271,7 +271,8 @@ def test_the_script_makes_each_secret_once_and_prints_none(tmp_path: Path) -> No
 # -------------------------------------------------------------------------------------------------- variables
 
 
-INTERNAL = {"BCD_TREE", "BCD_CHANNEL"}  # set by our processes for each other
+# Set by our processes for each other, and by tests that crash them.
+INTERNAL = {"BCD_TREE", "BCD_CHANNEL", "BCD_CRASH_AT", "BCD_CRASH_ONCE"}
 
 
 def test_the_documentation_has_a_line_for_each_variable_that_is_read_and_for_no_other() -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,20 @@ def test_a_restored_installation_goes_on_and_refuses_workers_from_before(
             broken = invariants.check(session)  # (these fake workers report no loss and name no process)
             assert [str(one) for one in broken if one.invariant in ("I1", "I2", "I4", "I6")] == []
         submit(client)  # ids that the database draws go on behind those that were restored
+
+
+def test_secrets_of_a_deployment_are_backed_up_and_never_overwritten(
+    lived_in: dict[str, Any], settings: Settings, tmp_path: Path
+) -> None:
+    back_up(settings, tmp_path / "backup", print)
+    mounted = tmp_path / "attempt-key"
+    mounted.write_text("k" * 64)
+    given = replace(elsewhere(tmp_path, f"sqlite:///{tmp_path}/other/bcd.db"), secret_file=mounted)
+    restore(given, tmp_path / "backup", print)
+    assert mounted.read_text() == "k" * 64
+    assert given.token_file.read_text() == settings.token_file.read_text()
+    back_up(given, tmp_path / "again", print)
+    assert (tmp_path / "again" / "secrets" / "secret").read_text() == "k" * 64
 
 
 def test_a_second_back_up_copies_only_what_is_new(lived_in: dict[str, Any], settings: Settings, tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -129,3 +131,13 @@ def test_the_doctor_finds_secrets_that_others_may_read_and_a_service_that_is_dow
     assert {("secrets", "fail"), ("secrets", "ok"), ("storage", "ok"), ("database", "ok"), ("api", "warn")} <= found
     settings.secret_file.chmod(0o600)
     assert ("secrets", "fail") not in {(one.check, one.verdict) for one in installation.look(settings)}
+
+
+def test_the_doctor_asks_of_mounted_secrets_only_that_they_are_there(settings: Settings, tmp_path: Path) -> None:
+    mounted = tmp_path / "mounted"
+    mounted.write_text("x" * 40)
+    mounted.chmod(0o444)  # as containers see them: other users are kept out by the folder on the host
+    given = replace(settings, token_file=mounted, secret_file=mounted)
+    assert ("secrets", "fail") not in {(one.check, one.verdict) for one in installation.look(given)}
+    mounted.unlink()
+    assert ("secrets", "fail") in {(one.check, one.verdict) for one in installation.look(given)}

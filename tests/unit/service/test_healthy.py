@@ -22,7 +22,7 @@ from service.processes import PROCESSES
 def server() -> Iterator[HTTPServer]:
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if self.path in ("/healthz", "/health") else 404)
+            self.send_response(200 if self.path in ("/readyz", "/health") else 404)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:

@@ -148,7 +148,9 @@ def test_the_dispatcher_needs_no_api_token(tmp_path: Path) -> None:
 def test_the_api_answers_for_the_names_that_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BCD_ALLOWED_HOSTS", "bcd.example.org, Train ")
     monkeypatch.setenv("BCD_API_URL", "http://api:8765")
-    assert set(Settings.load(tmp_path).allowed_hosts) >= {"bcd.example.org", "train", "api", "127.0.0.1"}
+    monkeypatch.setenv("BCD_PUBLIC_URL", "https://people.example.org")
+    names = {"bcd.example.org", "train", "api", "people.example.org", "127.0.0.1"}
+    assert set(Settings.load(tmp_path).allowed_hosts) >= names
 
 
 def test_an_api_on_every_interface_is_reached_on_loopback_from_its_own_machine(
