@@ -131,7 +131,7 @@ def test_checkpoints_that_are_not_needed_are_not_fetched(s3_uri, service, tmp_pa
 
     def resume(spec, *, resume_from, **given):
         next(iter(resume_from))
-        fetched.extend(path.read_text() for path in (args.folder / "fetched").iterdir())
+        fetched.extend(path.read_text() for path in (args.folder / "run" / "fetched").iterdir())
         return train(spec, **given)
 
     assert run(args, service, resume) == "succeeded"
