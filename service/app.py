@@ -28,7 +28,7 @@ import service.jobs.endpoints
 import service.lists.endpoints
 import service.mirror.endpoints
 import service.results.endpoints
-from service import conditional, errors, logs, migrations, openapi, pages, telemetry
+from service import conditional, errors, migrations, openapi, pages, process_log, telemetry
 from service.access.first import ensure_first
 from service.access.gate import Calls, Gate, SecurityHeaders
 from service.access.limits import RateLimits
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m service.app", description="Serve the bcd API.")
     parser.add_argument("--home", help="folder of the installation (default: BCD_HOME, else .bcd)")
     args = parser.parse_args(argv)
-    logs.configure("api")
+    process_log.configure("api")
     settings = Settings.load(args.home)
     warn_if_open(settings)
     prepare(settings)

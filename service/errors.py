@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import logs
+from service import process_log
 
 log = logging.getLogger("bcd.api")
 
@@ -246,7 +246,7 @@ class RequestIds:
 
         where = f"{scope['method']} {scope['path'][:200]!r}"
         try:
-            with logs.about(request_id=rid):
+            with process_log.about(request_id=rid):
                 await self.app(scope, receive, send_with_id)
         except Exception:
             log.exception("500 %s request_id=%s", where, rid)

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 import httpx
 from sqlalchemy.exc import OperationalError
 
-from service import logs, migrations
+from service import migrations, process_log
 from service.auth import ensure_key
 from service.db import Database
 from service.dispatch import own_node
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m service.dispatch", description="Run the bcd dispatcher.")
     parser.add_argument("--home", help="folder of the installation (default: BCD_HOME, else .bcd)")
     settings = Settings.load(parser.parse_args(argv).home)
-    logs.configure("dispatcher")
+    process_log.configure("dispatcher")
     require_token()
     ensure_key(settings)
     stop = threading.Event()

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from bcd import crash
 from bcd.records import RecordBatch
-from service import logs
+from service import process_log
 from service.attempts.outcome import lose
 from service.attempts.service import LIVE, apply_records
 from service.db import Database
@@ -96,7 +96,7 @@ class Reconciler:
         self._forget({one.id for one in live})
         for one in live:
             try:
-                with logs.about(job_id=one.job_id, attempt_id=one.id):
+                with process_log.about(job_id=one.job_id, attempt_id=one.id):
                     self._look_after(one)
             except (BackendAway, NotLeading, DBAPIError):
                 raise

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from service import logs, telemetry
+from service import process_log, telemetry
 from service.health import installation
 from service.settings import Settings
 from tests.helpers.api import finish, make_client, start, submit
@@ -60,9 +60,9 @@ def test_figures_are_for_administrators(settings: Settings) -> None:
 
 
 def test_json_lines_carry_the_ids_of_what_they_are_about(capsys: pytest.CaptureFixture[str]) -> None:
-    formatter = logs.JsonLines("api")
+    formatter = process_log.JsonLines("api")
     record = logging.LogRecord("bcd.api", logging.WARNING, __file__, 1, "cannot read %s", ("x",), None)
-    with logs.about(job_id="job_1", attempt_id=None), logs.about(request_id="r1"):
+    with process_log.about(job_id="job_1", attempt_id=None), logs.about(request_id="r1"):
         line = json.loads(formatter.format(record))
     assert line.items() >= {
         "level": "warning", "process": "api", "logger": "bcd.api", "message": "cannot read x", "job_id": "job_1",
@@ -75,7 +75,7 @@ def test_json_lines_carry_the_ids_of_what_they_are_about(capsys: pytest.CaptureF
 def test_a_log_format_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BCD_LOG_FORMAT", "xml")
     with pytest.raises(SystemExit, match="text or json"):
-        logs.configure("api")
+        process_log.configure("api")
 
 
 @pytest.fixture
