@@ -33,7 +33,7 @@ from bcd.spec.methods import (
 )
 from bcd.spec.models import DetectorSpec
 from bcd.spec.parse import load_spec, parse_spec
-from bcd.spec.plan import check_pair, plan_pair, teacher_arguments
+from bcd.spec.plan import check_pair, method_needs, plan_pair, teacher_arguments
 from bcd.spec.schedule import AdamWSpec, CosineSpec, EarlyStopSpec, MultiStepSpec, Plan, ScheduleSpec, SgdSpec
 from bcd.spec.teacher import TeacherSpec
 
@@ -72,6 +72,7 @@ __all__ = [
     "YoloData",
     "check_pair",
     "load_spec",
+    "method_needs",
     "parse_spec",
     "plan_pair",
     "teacher_arguments",
