@@ -26,6 +26,7 @@ class Settings:
     poll_seconds: float = 0.3
     max_body_bytes: int = 1_000_000
     max_attempts: int = 5
+    keep_best: int = 1  # checkpoints kept for the best evaluations, beside the newest ones
     allowed_hosts: tuple[str, ...] = field(default=("127.0.0.1", "localhost", "testserver"))
 
     @property
@@ -77,6 +78,7 @@ class Settings:
         readers = {
             "database_url": str, "api_port": int, "mlflow_port": int, "ray_port": int,
             "lease_seconds": float, "poll_seconds": float, "max_attempts": int,
+            "keep_best": int,
         }  # fmt: skip
         for name, read in readers.items():
             text = os.environ.get(f"BCD_{name.upper()}")
