@@ -21,6 +21,7 @@ import service.attempts.endpoints
 import service.compare.endpoints
 import service.events.endpoints
 import service.jobs.endpoints
+import service.logs.endpoints
 from service import errors, migrations, openapi
 from service.access.first import ensure_first
 from service.access.principal import principal
@@ -50,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
     user, attempt = [Depends(principal)], [Depends(require_attempt)]
     for router in (
         service.jobs.endpoints.router,
+        service.logs.endpoints.router,
         service.artifacts.endpoints.router,
         service.events.endpoints.router,
         service.compare.endpoints.router,
