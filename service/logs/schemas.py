@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from service.models import LogLine
-
 
 class LogLineOut(BaseModel):
     id: int
@@ -19,7 +17,3 @@ class LogsOut(BaseModel):
     lines: list[LogLineOut]
     next: int = Field(description="Pass as `after` to read on.")
     previous: int | None = Field(description="Pass as `before` to read what came earlier; null: nothing did.")
-
-
-def line_out(line: LogLine, attempt: int) -> LogLineOut:
-    return LogLineOut(id=line.id, time=line.time, level=line.level, text=line.text, attempt=attempt)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from service.access.principal import Principal
 from service.errors import Problem
 from service.jobs.service import existing
-from service.logs.schemas import LogLineOut, LogsOut, line_out
+from service.logs.schemas import LogLineOut, LogsOut
 from service.models import TERMINAL, Attempt, Job, LogLine
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -77,13 +77,13 @@ def news(session: Session, wanted: Wanted, *, after: int) -> News:
 
 def _read(session: Session, wanted: Wanted, span: ColumnElement[bool], order: Any, limit: int) -> list[LogLineOut]:
     query = (
-        select(LogLine, Attempt.number)
+        select(LogLine.id, LogLine.time, LogLine.level, LogLine.text, Attempt.number.label("attempt"))
         .join(Attempt, Attempt.id == LogLine.attempt_id)
         .where(LogLine.job_id == wanted.job_id, span, *_conditions(wanted))
         .order_by(order)
         .limit(limit)
     )
-    return [line_out(line, number) for line, number in session.execute(query)]
+    return [LogLineOut.model_validate(row._mapping) for row in session.execute(query)]
 
 
 def _conditions(wanted: Wanted) -> Sequence[ColumnElement[bool]]:

@@ -48,6 +48,23 @@ def resolves(value: Any, pointer: str) -> bool:
     return True
 
 
+def test_mutated_bodies_of_other_requests_are_no_fault_of_the_service_either(client: TestClient) -> None:
+    job_id = submit(client)["id"]
+    url = f"/api/v1/jobs/{job_id}"
+    patches: list[dict[str, Any]] = [tiny_spec(), {"seed": 1}, {"data": None}]
+    change = {"priority": 1, "tags": ["a", "b"], "group": "g"}
+    batch = {"verb": "change", "ids": [job_id, "x"], "priority": 1, "add_tags": ["a"], "remove_tags": ["b"]}
+    batches = [batch, {"verb": "cancel", "ids": [job_id]}, {"verb": "retry", "ids": [job_id], "from_start": True}]
+    for seed in range(COUNT // 3):
+        answers = (
+            client.post(f"{url}/clone", content=as_text(seed, mutant(seed, patches))),
+            client.patch(url, content=as_text(seed, mutant(seed, [change]))),
+            client.post("/api/v1/jobs:batch", content=as_text(seed, mutant(seed, batches))),
+        )
+        for answer in answers:
+            assert answer.status_code in (200, 201, 400, 409, 413, 422), f"seed {seed}: {answer.text[:300]}"
+
+
 def test_a_pointer_resolves_where_its_parent_does() -> None:
     value = {"a": [{"b/c": 1}]}
     assert all(resolves(value, pointer) for pointer in ("", "/a", "/a/0/b~1c", "/x", "/a/7", "/a/0/x"))
