@@ -26,6 +26,7 @@ import service.events.endpoints
 import service.health.endpoints
 import service.jobs.endpoints
 import service.lists.endpoints
+import service.logs.endpoints
 import service.mirror.endpoints
 import service.results.endpoints
 from service import conditional, errors, migrations, openapi, pages, process_log, telemetry
@@ -80,6 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
         service.jobs.endpoints.router,
         service.lists.endpoints.router,
         service.results.endpoints.router,
+        service.logs.endpoints.router,
         service.artifacts.endpoints.router,
         service.events.endpoints.router,
         service.compare.endpoints.router,

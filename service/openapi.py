@@ -1,6 +1,7 @@
-"""The published API contract: FastAPI's document, with the job spec as the body of a submission and problems as errors.
+"""The published API contract: FastAPI's document, with the schema of the job spec and problems as errors.
 
-Bodies are read by our own parser and errors answered by our own handlers, so FastAPI cannot know either by itself.
+Bodies are read by our own parser (`service.bodies` names their schemas) and errors answered by our own handlers, so
+FastAPI cannot know either by itself.
 """
 
 from __future__ import annotations
@@ -55,15 +56,8 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     problem = {"content": {"application/problem+json": {"schema": {"$ref": _REF + "Problem"}}}}
-    for path, item in document["paths"].items():
+    for item in document["paths"].values():
         for operation in item.values():
             operation["responses"].pop("422", None)
             operation["responses"]["default"] = {"description": "A problem, see `detail`.", **problem}
-            if path.endswith("/jobs") and "requestBody" in operation:
-                operation["requestBody"]["content"]["application/json"]["schema"] = {"$ref": _REF + "JobSpec"}
-                again = {
-                    **operation["responses"]["201"],
-                    "description": "The job that this Idempotency-Key made before.",
-                }
-                operation["responses"]["200"] = again
     return document

@@ -48,6 +48,7 @@ class Settings:
     poll_seconds: float = 0.3
     max_body_bytes: int = 1_000_000
     max_attempts: int = 5
+    keep_best: int = 1  # checkpoints kept for the best evaluations, beside the newest ones
     leader_seconds: float = 10.0
     start_seconds: float = 120.0  # a cold worker on a busy machine needs a good part of a minute to import torch
     stop_seconds: float = 45.0

@@ -170,6 +170,7 @@ VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "BCD_RETRY_SECONDS": ("retry_seconds", _seconds),
     "BCD_UNPLACEABLE_SECONDS": ("unplaceable_seconds", _seconds),
     "BCD_MAX_ATTEMPTS": ("max_attempts", _count),
+    "BCD_KEEP_BEST": ("keep_best", _count_or_none),
     "BCD_SPARES": ("spares", _count_or_none),
 }
 FILES = ("BCD_DATABASE_URL_FILE", "BCD_DATABASE_PASSWORD_FILE")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Protocol, TypeVar
 
 import httpx
+import psutil
 from pydantic import BaseModel, ValidationError
 
 from bcd.records import Record, RecordAck, RecordBatch, Ticket
@@ -49,7 +54,7 @@ class HttpChannel:
     def __init__(self, api_url: str, attempt_id: str, epoch: int, token: str, *, timeout: float = 20.0):
         self._epoch = epoch
         self._path = f"/api/v1/attempts/{attempt_id}"
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}", "X-Process": this_process()}
         # trust_env=False: a proxy from the environment must never see the token or stand in a loopback call's way.
         self._http = httpx.Client(base_url=api_url, headers=headers, timeout=timeout, trust_env=False)
 
@@ -78,6 +83,17 @@ class HttpChannel:
         if answer.status_code in (400, 413, 422):
             raise Refused(f"{answer.status_code}: {problem.get('detail')} {problem.get('errors', '')}"[:1000])
         raise Unreachable(f"the service answered {answer.status_code}: {problem.get('detail')}")
+
+
+def this_process() -> str:
+    """`host/pid/birth`: no other process has the same, also not one that gets the pid later."""
+    return _named(os.getpid())
+
+
+@cache
+def _named(pid: int) -> str:
+    host = re.sub(r"[^A-Za-z0-9._-]", "_", socket.gethostname())[:120] or "_"
+    return f"{host}/{pid}/{psutil.Process(pid).create_time():.2f}"
 
 
 def _read(kind: type[_Answer], value: Any) -> _Answer:

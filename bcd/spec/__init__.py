@@ -34,7 +34,7 @@ from bcd.spec.methods import (
 from bcd.spec.models import DetectorSpec
 from bcd.spec.parse import load_spec, parse_spec
 from bcd.spec.paths import path_faults
-from bcd.spec.plan import check_pair, plan_pair, teacher_arguments
+from bcd.spec.plan import check_pair, method_needs, plan_pair, teacher_arguments
 from bcd.spec.schedule import AdamWSpec, CosineSpec, EarlyStopSpec, MultiStepSpec, Plan, ScheduleSpec, SgdSpec
 from bcd.spec.teacher import TeacherSpec
 
@@ -73,6 +73,7 @@ __all__ = [
     "YoloData",
     "check_pair",
     "load_spec",
+    "method_needs",
     "parse_spec",
     "path_faults",
     "plan_pair",

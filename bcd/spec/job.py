@@ -13,7 +13,7 @@ from bcd.spec.data import DataSpec, DigitsData
 from bcd.spec.evaluation import EvaluationSpec
 from bcd.spec.methods import MethodSpec
 from bcd.spec.models import DetectorSpec
-from bcd.spec.schedule import ScheduleSpec
+from bcd.spec.schedule import MOST_STEPS, ScheduleSpec
 from bcd.spec.teacher import TeacherSpec
 
 SMALLEST_SHARE = 0.01  # of a GPU
@@ -115,6 +115,13 @@ class JobSpec(Strict):
         if (schedule.early_stop is not None or schedule.keeps_best) and not self.evaluation.every:
             name = "schedule.early_stop" if schedule.early_stop is not None else "schedule.keep: best"
             raise ValueError(f"{name} needs evaluations during training: set evaluation.every to a number of steps")
+        return self
+
+    @model_validator(mode="after")
+    def _countable(self) -> JobSpec:
+        steps = self.planned_steps()
+        if steps is not None and steps > MOST_STEPS:
+            raise ValueError(f"schedule.epochs makes {steps} steps; at most {MOST_STEPS} are run")
         return self
 
     def planned_steps(self) -> int | None:

@@ -216,6 +216,25 @@ CHECKS: dict[type, tuple[Check, ...]] = {
     GiMethod: (_levels_meet, _sites_meet),
 }
 
+# What each method reads of both models' outputs: what the classes in `bcd.methods` say, for whoever has no torch.
+NEEDS: dict[type, frozenset[str]] = {
+    BckdMethod: frozenset({"scores", "boxes"}),
+    SoftmaxKdMethod: frozenset({"scores"}),
+    SigmoidKdMethod: frozenset({"scores"}),
+    LdMethod: frozenset({"distributions"}),
+    CrossKdMethod: frozenset({"scores", "boxes", "head"}),
+    PkdMethod: frozenset({"features"}),
+    FgdMethod: frozenset({"features"}),
+    FitNetMethod: frozenset({"features"}),
+    FineGrainedMethod: frozenset({"features"}),
+    GiMethod: frozenset({"scores", "boxes", "features"}),
+}
+
+
+def method_needs(method: MethodSpec) -> frozenset[str]:
+    """What a method reads of teacher and student."""
+    return NEEDS[type(method)]
+
 
 def _detector(one: Arguments) -> str:
     return str(one.get("detector", "gfl"))

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from bcd.spec.base import Fraction, NonNegative, Positive, Strict
 
 DEFAULT_STEPS = 1200
+MOST_STEPS = 10_000_000
 
 # The published settings that `schedule.preset` names: MMDetection's 1x and 2x schedules at batch 16.
 _PUBLISHED: dict[str, Any] = {
@@ -115,7 +116,7 @@ class ScheduleSpec(Strict):
         "2/3 and 11/12, linear warm-up of 500 steps from 0.001). They are written out when the spec is read; what is "
         "given beside them counts.",
     )
-    steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = Field(
         None, description=f"Optimizer steps (default {DEFAULT_STEPS}, unless epochs are given)."
     )
     epochs: Annotated[float, Field(gt=0, le=100_000)] | None = Field(

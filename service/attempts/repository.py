@@ -32,9 +32,9 @@ def artifact(session: Session, job_id: str, type: str, name: str) -> Artifact | 
 
 
 def artifacts(session: Session, job_id: str, type: str) -> Sequence[Artifact]:
-    """Artifacts of a type, newest step first."""
+    """Artifacts of a type, the latest written first: an attempt that had to go far back writes earlier steps again."""
     query = select(Artifact).where(Artifact.job_id == job_id, Artifact.type == type)
-    return session.scalars(query.order_by(Artifact.step.desc(), Artifact.created_at.desc(), Artifact.id.desc())).all()
+    return session.scalars(query.order_by(Artifact.created_at.desc(), Artifact.step.desc(), Artifact.id.desc())).all()
 
 
 def delete_artifacts(session: Session, ids: Sequence[str]) -> None:

@@ -36,18 +36,28 @@ from service.results import metrics
 from service.settings import Settings
 
 KEPT_CHECKPOINTS = 3  # the newest may turn out unreadable; two more to fall back to
+CHOSEN_BY = "AP"  # the metric whose best evaluations have their checkpoints kept
 LIVE = ("starting", "running")
 _MAX_STEP, _MAX_SIZE = 2**31 - 1, 2**63 - 1  # what the columns hold
 _EVENT_VALUES = 30  # of the last metrics of a batch: enough for a progress line, not all classes
 
 
-def ticket(session: Session, settings: Settings, attempt_id: str) -> Ticket:
-    """The ticket of a live attempt. Raises `Problem` 404, or 409 (stale) when it is not the job's newest live one."""
-    attempt = session.get(Attempt, attempt_id)
-    job = session.get(Job, attempt.job_id) if attempt is not None else None
-    if attempt is None or job is None:
+def ticket(session: Session, settings: Settings, attempt_id: str, *, process: str | None = None) -> Ticket:
+    """The ticket of a live attempt, for the first process that asks and for no other one: whatever launches an attempt
+    twice, it is trained once. The caller commits.
+
+    Raises `Problem` 404, or 409 (stale) when it is not the job's newest live attempt or another process has it.
+    """
+    found = repository.lock(session, attempt_id)
+    if found is None:
         raise _no_attempt(attempt_id)
+    attempt, job = found
     _refuse_stale(attempt, job, attempt.epoch)
+    if attempt.process is None:
+        attempt.process = process
+    elif attempt.process != process:
+        detail = f"attempt {attempt.number} of job {job.id} belongs to another process; stop this worker"
+        raise Problem(409, detail, type=STALE_ATTEMPT, job_state=job.state)
     teacher = repository.artifacts(session, job.teacher_job_id, "result")[:1] if job.teacher_job_id else []
     checkpoints = repository.artifacts(session, job.id, "checkpoint")[:KEPT_CHECKPOINTS]
     return Ticket(
@@ -202,10 +212,21 @@ def _store_artifacts(
         write_event(session, "job.artifact", job, actor="worker", data=data)
     if any(record.type == "checkpoint" for record in records):
         session.flush()
-        old = repository.artifacts(session, attempt.job_id, "checkpoint")[KEPT_CHECKPOINTS:]
+        old = _beyond_kept(session, settings, attempt.job_id)
         dropped |= {row.key for row in old}
         repository.delete_artifacts(session, [row.id for row in old])
     _remove_after_commit(session, settings, dropped)
+
+
+def _beyond_kept(session: Session, settings: Settings, job_id: str) -> Sequence[Artifact]:
+    """Checkpoints to drop: all but the newest, and those nearest to the best evaluations."""
+    checkpoints = repository.artifacts(session, job_id, "checkpoint")
+    old = checkpoints[KEPT_CHECKPOINTS:]
+    if old and settings.keep_best:
+        best = metrics.best_steps(session, job_id, CHOSEN_BY, settings.keep_best)
+        nearest = {min(checkpoints, key=lambda row: (abs(row.step - step), row.step)).id for step in best}
+        old = [row for row in old if row.id not in nearest]
+    return old
 
 
 def _remove_after_commit(session: Session, settings: Settings, keys: set[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -25,16 +24,29 @@ def newest_id(session: Session) -> int:
     return session.scalar(select(func.max(Event.id))) or 0
 
 
-def after(session: Session, me: Principal, last_id: int, job_ids: Sequence[str]) -> list[Event]:
-    """Up to `BATCH` events behind `last_id`, of these jobs (none given: of all that the caller may look at)."""
-    query = select(Event).where(Event.id > last_id, me.visible(Event.project_id)).order_by(Event.id).limit(BATCH)
+def after(
+    session: Session,
+    me: Principal,
+    last_id: int,
+    job_ids: Sequence[str],
+    *,
+    types: Sequence[str] = (),
+    limit: int | None = None,
+) -> list[Event]:
+    """Up to `limit` (`BATCH`) events behind `last_id`, of these types and jobs (none given: of all that the caller may
+    look at).
+    """
+    query = select(Event).where(Event.id > last_id, me.visible(Event.project_id)).order_by(Event.id)
+    query = query.limit(BATCH if limit is None else limit)
     if job_ids:
         query = query.where(Event.job_id.in_(job_ids))
+    if types:
+        query = query.where(Event.type.in_(types))
     if session.get_bind().dialect.name != "sqlite":  # SQLite commits in the order of ids
         recent = session.execute(select(Event.id, Event.time).order_by(Event.id.desc()).limit(_LOOK_BACK))
-        limit = settled_up_to([(id, moment) for id, moment in recent], now=time.time())
-        if limit is not None:
-            query = query.where(Event.id <= limit)
+        settled = settled_up_to([(id, moment) for id, moment in recent], now=time.time())
+        if settled is not None:
+            query = query.where(Event.id <= settled)
     return list(session.scalars(query))
 
 
@@ -47,15 +59,3 @@ def settled_up_to(newest_first: Sequence[tuple[int, float]], *, now: float) -> i
         if later != earlier + 1:
             limit = earlier
     return limit
-
-
-def as_data(event: Event) -> dict[str, Any]:
-    """What a subscriber gets."""
-    return {
-        "id": event.id,
-        "time": event.time,
-        "type": event.type,
-        "job_id": event.job_id,
-        "actor": event.actor,
-        "data": event.data,
-    }

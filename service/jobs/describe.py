@@ -8,7 +8,7 @@ from bcd.spec import DetectorSpec, JobSpec
 def detector_name(detector: DetectorSpec) -> str:
     """`gfl-resnet18`, `gfl-tiny-8` (the small backbone with its width)."""
     width = f"-{detector.width}" if detector.backbone == "tiny" else ""
-    return f"{detector.detector}-{detector.backbone}{width}"
+    return f"{detector.detector}-{detector.backbone}{width}"[:100]  # a name of timm's may have any length
 
 
 def columns(spec: JobSpec) -> dict[str, str | int]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.access.principal import Principal
-from service.models import Attempt, Evaluation, Job, LogLine
+from service.models import Attempt, Evaluation, Job, JobTag
 
 FINAL = "final"  # name of the evaluation that is a job's result
 
@@ -44,13 +44,10 @@ def evaluations(session: Session, job_id: str) -> Sequence[Evaluation]:
     return session.scalars(query.order_by(Evaluation.step, Evaluation.created_at)).all()
 
 
-def logs(session: Session, job_id: str, *, after: int, limit: int) -> Iterable[tuple[LogLine, int]]:
-    """Log lines with the number of their attempt, in order of arrival."""
-    query = (
-        select(LogLine, Attempt.number)
-        .join(Attempt, Attempt.id == LogLine.attempt_id)
-        .where(LogLine.job_id == job_id, LogLine.id > after)
-        .order_by(LogLine.id)
-        .limit(limit)
-    )
-    return ((line, number) for line, number in session.execute(query))
+def tags_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Tags of each job in one order, whatever the database's collation."""
+    out: dict[str, list[str]] = {job_id: [] for job_id in job_ids}
+    query = select(JobTag.job_id, JobTag.tag).where(JobTag.job_id.in_(job_ids))
+    for job_id, tag in session.execute(query):
+        out[job_id].append(tag)
+    return {job_id: sorted(tags) for job_id, tags in out.items()}

@@ -55,7 +55,8 @@ class Point(Base):
     )
     series_id: Mapped[int] = mapped_column(ForeignKey("series.id"), autoincrement=False)
     step: Mapped[int] = mapped_column(Integer, autoincrement=False)
-    attempt: Mapped[int] = mapped_column(SmallInteger)  # number of the attempt that reported it
+    # Number of the attempt that reported it; 0: taken over from the job that this one retries.
+    attempt: Mapped[int] = mapped_column(SmallInteger)
     value: Mapped[float] = mapped_column(Float)
     time: Mapped[float] = mapped_column(Float)
 
@@ -64,8 +65,9 @@ class LogLine(Base):
     """One line of an attempt's log."""
 
     __tablename__ = "log_lines"
+    __table_args__ = (Index("ix_log_lines_job_id_id", "job_id", "id"),)
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     attempt_id: Mapped[str] = mapped_column(ForeignKey("attempts.id"))
     seq: Mapped[int] = mapped_column(Integer)
     time: Mapped[float] = mapped_column(Float)

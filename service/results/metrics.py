@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service.models import Point, Series
+
+TAKEN_OVER = 0  # in place of an attempt's number, on points that an earlier job reported
 
 
 class Value(NamedTuple):
@@ -55,6 +57,28 @@ def store(session: Session, job_id: str, attempt: int, values: Mapping[tuple[str
     )
     for key in redone:
         _summarize_anew(session, known[key])
+
+
+def best_steps(session: Session, job_id: str, key: str, count: int) -> Sequence[int]:
+    """The steps of a series' best values, the best first; of equal ones the earlier."""
+    order = Point.value if lower_is_better(key) else Point.value.desc()
+    query = select(Point.step).join(Series, Series.id == Point.series_id)
+    query = query.where(Series.job_id == job_id, Series.key == key)
+    return session.scalars(query.order_by(order, Point.step).limit(count)).all()
+
+
+def take_over(session: Session, from_job: str, to_job: str, *, through: int) -> None:
+    """Begin the series of a job with what another one reported up to a step. The caller commits."""
+    early = select(Point.step).where(Point.series_id == Series.id, Point.step <= through).exists()
+    for old in session.scalars(select(Series).where(Series.job_id == from_job, early)).all():
+        series = Series(job_id=to_job, key=old.key, count=0, last_step=-1, last_value=0, best_step=-1, best_value=0)
+        session.add(series)
+        session.flush()
+        columns = [Point.series_id, Point.step, Point.attempt, Point.value, Point.time]
+        points = select(literal(series.id), Point.step, literal(TAKEN_OVER), Point.value, Point.time)
+        points = points.where(Point.series_id == old.id, Point.step <= through)
+        session.execute(insert(Point).from_select(columns, points))
+        _summarize_anew(session, series)
 
 
 def read(

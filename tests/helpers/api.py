@@ -137,8 +137,10 @@ class FakeWorker:
         ack: dict[str, Any] = response.json()
         return ack
 
-    def ticket(self) -> Response:
-        return self.client.get(f"/api/v1/attempts/{self.attempt_id}/ticket", headers=self.headers)
+    def ticket(self, process: str | None = None) -> Response:
+        """The ticket, asked for by a process (host/pid/birth) or by nobody in particular."""
+        headers = {**self.headers, **({"X-Process": process} if process is not None else {})}
+        return self.client.get(f"/api/v1/attempts/{self.attempt_id}/ticket", headers=headers)
 
     def running(self) -> dict[str, Any]:
         return self.record("state", state="running")

@@ -205,6 +205,10 @@ def upgrade() -> None:
     with op.batch_alter_table("artifacts", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_artifacts_key"), ["key"], unique=False)
 
+    with op.batch_alter_table("log_lines", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_log_lines_job_id"))
+        batch_op.create_index("ix_log_lines_job_id_id", ["job_id", "id"], unique=False)
+
     with op.batch_alter_table("attempts", schema=None) as batch_op:
         batch_op.add_column(sa.Column("process", sa.String(length=200), nullable=True))
         batch_op.add_column(sa.Column("memory", sa.Float(), nullable=True))
@@ -283,6 +287,10 @@ def downgrade() -> None:
         batch_op.drop_column("node")
         batch_op.drop_column("memory")
         batch_op.drop_column("process")
+
+    with op.batch_alter_table("log_lines", schema=None) as batch_op:
+        batch_op.drop_index("ix_log_lines_job_id_id")
+        batch_op.create_index(batch_op.f("ix_log_lines_job_id"), ["job_id"], unique=False)
 
     with op.batch_alter_table("artifacts", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_artifacts_key"))
@@ -368,13 +376,14 @@ def _metrics_to_series() -> None:
 
 
 def _series_to_metrics() -> None:
+    # 0: taken over from an earlier job; the first attempt went on from there
     op.execute(
         """
         INSERT INTO metrics (job_id, key, step, value, time, attempt_id)
         SELECT s.job_id, s.key, p.step, p.value, p.time, a.id
         FROM points p
         JOIN series s ON s.id = p.series_id
-        JOIN attempts a ON a.job_id = s.job_id AND a.number = p.attempt
+        JOIN attempts a ON a.job_id = s.job_id AND a.number = CASE WHEN p.attempt = 0 THEN 1 ELSE p.attempt END
         """
     )
 

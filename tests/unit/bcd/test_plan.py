@@ -13,7 +13,7 @@ from bcd.api import JobError, run_job
 from bcd.methods import METHODS, PairError, build_methods
 from bcd.models.files import save_detector
 from bcd.spec import MethodSpec, SpecError, check_pair, plan_pair, teacher_arguments
-from bcd.spec.plan import CHECKS, FAMILIES
+from bcd.spec.plan import CHECKS, FAMILIES, NEEDS
 from tests.helpers.pairs import METHOD_TYPES, SAME_CLASSES, detector, frozen, method, step_of
 from tests.helpers.runs import MemorySink, tiny_spec
 
@@ -29,6 +29,7 @@ def spec_of(kind: str, **settings: Any) -> MethodSpec:
 def test_every_method_of_a_spec_is_built_and_planned():
     known = {type(spec_of(kind)) for kind in METHOD_TYPES}
     assert known == set(METHODS) == set(CHECKS)
+    assert {kind: made.needs for kind, made in METHODS.items()} == NEEDS
 
 
 @pytest.mark.parametrize("kind", METHOD_TYPES)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.events import endpoints, service
+from service.events import follow, service
 from tests.helpers.api import start, submit
 
 
@@ -79,7 +79,7 @@ def test_metrics_come_as_one_event_for_each_batch_with_the_latest_values(client:
 
 
 def test_a_silent_stream_is_kept_alive_by_comments(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints, "PING_SECONDS", 0.0)
+    monkeypatch.setattr(follow, "PING_SECONDS", 0.0)
     client.app.state.closing = chain(repeat(False, 2), repeat(True)).__next__
     assert client.get("/api/v1/events").text == ": ping\n\n: ping\n\n"
 

@@ -62,7 +62,7 @@ def test_figures_are_for_administrators(settings: Settings) -> None:
 def test_json_lines_carry_the_ids_of_what_they_are_about(capsys: pytest.CaptureFixture[str]) -> None:
     formatter = process_log.JsonLines("api")
     record = logging.LogRecord("bcd.api", logging.WARNING, __file__, 1, "cannot read %s", ("x",), None)
-    with process_log.about(job_id="job_1", attempt_id=None), logs.about(request_id="r1"):
+    with process_log.about(job_id="job_1", attempt_id=None), process_log.about(request_id="r1"):
         line = json.loads(formatter.format(record))
     assert line.items() >= {
         "level": "warning", "process": "api", "logger": "bcd.api", "message": "cannot read x", "job_id": "job_1",

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
-from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
 from bcd.spec import parse_spec
-from service.models import Event, Job
 from tests.helpers.api import claim, distilled_spec, finish, start, submit, tiny_spec
 
 JOBS = "/api/v1/jobs"
@@ -51,20 +47,6 @@ def test_the_same_key_and_spec_give_the_same_job(client: TestClient) -> None:
     other = client.post(JOBS, json=tiny_spec(seed=1), headers=headers)
     assert other.status_code == 409
     assert first.json()["id"] in other.json()["detail"]
-
-
-def test_fifty_equal_submissions_at_once_make_one_job(client: TestClient) -> None:
-    def post(_: int) -> tuple[int, str]:
-        response = client.post(JOBS, json=tiny_spec(), headers={"Idempotency-Key": "storm"})
-        return response.status_code, response.json().get("id", response.text)
-
-    with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(post, range(50)))
-    assert sorted(status for status, _ in answers) == [200] * 49 + [201]
-    assert len({id for _, id in answers}) == 1
-    with client.app.state.db.read() as session:
-        assert session.scalar(select(func.count()).select_from(Job)) == 1
-        assert session.scalar(select(func.count()).select_from(Event)) == 1
 
 
 def test_without_a_key_each_submission_is_a_job(client: TestClient) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from typing import Any
 
 import httpx
 import pytest
 
-from workers.channel import HttpChannel, SequenceGap, Unreachable
+from workers.channel import HttpChannel, SequenceGap, Unreachable, this_process
 
 
 def channel(status: int, body: Any) -> HttpChannel:
@@ -31,3 +34,11 @@ def test_a_gap_names_the_record_that_is_expected():
     with pytest.raises(SequenceGap) as caught:
         channel(409, {"type": "urn:bcd:sequence-gap", "expected_seq": 7}).deliver([])
     assert caught.value.expected == 7
+
+
+def test_a_process_names_itself_the_same_way_each_time_and_no_other_one_does():
+    code = "from workers.channel import this_process; print(this_process())"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert re.fullmatch(r"[A-Za-z0-9._-]+/\d+/\d+\.\d\d", other)
+    assert this_process() == this_process() != other
+    assert HttpChannel("http://127.0.0.1:1", "att_1", 1, "secret")._http.headers["X-Process"] == this_process()
