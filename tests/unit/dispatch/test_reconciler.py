@@ -364,7 +364,7 @@ def test_half_written_files_of_dead_workers_are_removed_after_an_hour(world):
         file.write_bytes(b"half")
     os.utime(old, (world.now - 7200, world.now - 7200))
     world.tick()
-    world.reconciler._sweeper.join()
+    world.reconciler._house._sweeper.join()
     assert [file.exists() for file in (old, recent)] == [False, True]
 
 
