@@ -26,6 +26,7 @@ import service.events.endpoints
 import service.health.endpoints
 import service.jobs.endpoints
 import service.mirror.endpoints
+import service.webhooks.endpoints
 from service import errors, logs, migrations, openapi, pages, telemetry
 from service.access.first import ensure_first
 from service.access.gate import Calls, Gate, SecurityHeaders
@@ -79,6 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
         service.events.endpoints.router,
         service.compare.endpoints.router,
         service.mirror.endpoints.router,
+        service.webhooks.endpoints.router,
     ):
         app.include_router(router, prefix="/api/v1", dependencies=user)
     app.include_router(service.access.session_endpoints.router, prefix="/api/v1")
