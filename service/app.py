@@ -29,6 +29,7 @@ import service.lists.endpoints
 import service.logs.endpoints
 import service.mirror.endpoints
 import service.results.endpoints
+import service.webhooks.endpoints
 from service import conditional, errors, migrations, openapi, pages, process_log, telemetry
 from service.access.first import ensure_first
 from service.access.gate import Calls, Gate, SecurityHeaders
@@ -86,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
         service.events.endpoints.router,
         service.compare.endpoints.router,
         service.mirror.endpoints.router,
+        service.webhooks.endpoints.router,
     ):
         app.include_router(router, prefix="/api/v1", dependencies=user)
     app.include_router(service.access.session_endpoints.router, prefix="/api/v1")

@@ -30,6 +30,7 @@ from service.dispatch.ray_backend import RayBackend, require_token
 from service.dispatch.reconciler import Reconciler
 from service.mirror.loop import Mirror
 from service.settings import Settings
+from service.webhooks.deliver import Deliveries
 
 log = logging.getLogger("bcd.dispatch")
 
@@ -78,7 +79,10 @@ def _run(settings: Settings, db: Database, stop: threading.Event) -> int:
             spares=_spares(settings, cpus),
             service_up=lambda: _answers(settings.worker_api_url),
         )
-        return reconciler, [Mirror(settings, db, leading=lead.is_leader)]
+        return reconciler, [
+            Mirror(settings, db, leading=lead.is_leader),
+            Deliveries(settings, db, leading=lead.is_leader),
+        ]
 
     lead = Leadership(db, "dispatch", seconds=settings.leader_seconds)
     dispatcher = Dispatcher(lead, term)

@@ -121,4 +121,5 @@ def test_when_the_ray_head_is_killed_jobs_go_on_with_a_new_one(installation):
 
 def test_in_the_end_mlflow_has_everything_and_no_worker_is_left_over(installation):
     eventually(installation.mirrored, bool)
+    assert installation.mirror_differences() == []
     eventually(lambda: list(installation.settings.work.iterdir()), lambda folders: folders == [])

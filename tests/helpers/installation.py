@@ -13,6 +13,9 @@ import httpx
 import psutil
 
 from service.auth import owner_token
+from service.db import Database
+from service.mirror.check import compare
+from service.mirror.mlflow_api import Mlflow
 from service.settings import Settings
 from service.up import Tree
 
@@ -88,6 +91,15 @@ class Installation:
     def mirrored(self) -> bool:
         state = json.loads((self.settings.run / "mirror.json").read_text())
         return state["pending"] == 0
+
+    def mirror_differences(self) -> list[str]:
+        """How MLflow differs from the database."""
+        db, mlflow = Database(self.settings.database_url), Mlflow(self.settings.mlflow_url)
+        try:
+            return compare(self.settings, db, mlflow)
+        finally:
+            mlflow.close()
+            db.close()
 
 
 def eventually(look: Callable[[], Any], until: Callable[[Any], bool]) -> Any:

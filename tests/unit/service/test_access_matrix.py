@@ -16,7 +16,7 @@ from fastapi.routing import iter_route_contexts
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from service.models import Artifact, Token
+from service.models import Artifact, Token, Webhook
 from service.settings import Settings
 from tests.helpers.api import (
     FakeWorker,
@@ -96,6 +96,16 @@ def _spare_is_member(client: TestClient) -> None:
     client.put("/api/v1/projects/ours/members/spare", json={"role": "viewer"})
 
 
+def _there_is_a_webhook(client: TestClient) -> None:
+    with client.app.state.db.write() as session:
+        session.merge(
+            Webhook(
+                id="hook_1", project_id="ours", url="https://hooks.example.org/", states=["failed"], active=True,
+                created_by="pam", created_at=1.0, event_id=0,
+            )
+        )  # fmt: skip
+
+
 V1 = "/api/v1"
 ORIGIN = {"Origin": "http://testserver"}
 RULES: dict[str, Rule] = {
@@ -115,8 +125,16 @@ RULES: dict[str, Rule] = {
     f"GET {V1}/jobs/{{job_id}}/artifacts": looks(),
     f"GET {V1}/artifacts/{{artifact_id}}/content": looks(),
     f"HEAD {V1}/artifacts/{{artifact_id}}/content": looks(),
+    f"GET {V1}/jobs/{{job_id}}/mlflow": looks(),
     f"GET {V1}/events": looks(params={"job": "{job_id}"}),
     f"GET {V1}/compare": looks(params={"ids": "{job_id}"}),
+    # webhooks
+    f"GET {V1}/projects/{{project_id}}/webhooks": manages(),
+    f"POST {V1}/projects/{{project_id}}/webhooks": manages(body={"url": "https://hooks.example.org/"}),
+    f"PATCH {V1}/webhooks/{{webhook_id}}": manages(body={"active": True}, before=_there_is_a_webhook),
+    f"DELETE {V1}/webhooks/{{webhook_id}}": manages(before=_there_is_a_webhook),
+    f"POST {V1}/webhooks/{{webhook_id}}/test": manages(before=_there_is_a_webhook),
+    f"GET {V1}/webhooks/{{webhook_id}}/deliveries": manages(before=_there_is_a_webhook),
     # workers
     f"GET {V1}/attempts/{{attempt_id}}/ticket": attempt_only(),
     f"POST {V1}/attempts/{{attempt_id}}/records": attempt_only(body={"epoch": 1, "records": []}),
@@ -189,7 +207,7 @@ def world(client: TestClient) -> World:
     }
     ids = {
         "job_id": job_id, "artifact_id": artifact_id, "attempt_id": worker.attempt_id, "project_id": "ours",
-        "user": "spare", "token_id": target["id"],
+        "user": "spare", "token_id": target["id"], "webhook_id": "hook_1",
     }  # fmt: skip
     client.app.state.closing = lambda: True  # event streams end at once
     return World(job_id, artifact_id, worker, tokens, ids)
