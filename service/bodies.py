@@ -35,5 +35,5 @@ def documented(schema: type[BaseModel] | str) -> dict[str, Any]:
     if isinstance(schema, str):
         content: dict[str, Any] = {"$ref": f"#/components/schemas/{schema}"}
     else:
-        content = schema.model_json_schema()
+        content = schema.model_json_schema(ref_template="#/components/schemas/{model}")
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": content}}}}

@@ -7,6 +7,7 @@ FastAPI cannot know either by itself.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 from fastapi import FastAPI
@@ -43,7 +44,7 @@ def publish(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _complete(plain())
+            app.openapi_schema = _complete(deepcopy(plain()))  # it holds parts of the routes themselves
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -60,4 +61,6 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
         for operation in item.values():
             operation["responses"].pop("422", None)
             operation["responses"]["default"] = {"description": "A problem, see `detail`.", **problem}
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                schemas |= content["schema"].pop("$defs", {})  # of a body that `service.bodies` documents
     return document

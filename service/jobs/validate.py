@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from bcd.spec import JobSpec, SpecError, method_needs, parse_spec
+from bcd.spec import JobSpec, SpecError, method_needs, parse_spec, path_faults
 from bcd.spec.data import DigitsData
 from service.access.principal import Principal
 from service.errors import Problem
@@ -73,10 +73,11 @@ def validate(session: Session, me: Principal, value: Any, options: Options) -> V
     except SpecError as error:
         return Verdict(ok=False, errors=_faults(error.errors), warnings=[], plan=None, cost=None, queue=None)
     needed = needs.find(session, me, spec, options, lock=False)
+    faults = [*path_faults(spec, me.data_roots), *needed.faults]
     plan = _plan(spec, needed)
     return Verdict(
-        ok=not needed.faults,
-        errors=_faults(needed.faults),
+        ok=not faults,
+        errors=_faults(faults),
         warnings=_warnings(spec, needed, may_submit=me.may(options.project, Role.EDITOR)),
         plan=plan,
         cost=estimate.cost(session, me, spec, plan.steps),

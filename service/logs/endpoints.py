@@ -78,7 +78,8 @@ async def stream_logs(
     def read(caller: Principal) -> Reading:
         nonlocal place
         with db.read() as session:
-            service.check(session, caller, wanted)  # the caller may have lost the project meanwhile
+            if not service.visible(session, caller, wanted):  # the caller has lost the project meanwhile
+                return Reading([], more=False, done=True)
             news = service.news(session, wanted, after=place)
         place = news.place
         events = [ServerSentEvent(id=str(line.id), data=line) for line in news.lines]

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.access.principal import Principal
 from service.errors import Problem
+from service.jobs import repository
 from service.jobs.service import existing
 from service.logs.schemas import LogLineOut, LogsOut
 from service.models import TERMINAL, Attempt, Job, LogLine
@@ -35,6 +36,11 @@ def check(session: Session, me: Principal, wanted: Wanted) -> None:
     existing(session, me, wanted.job_id)
     if wanted.attempt is not None and session.scalar(_attempts(wanted)) is None:
         raise Problem(404, f"job {wanted.job_id} has no attempt {wanted.attempt}")
+
+
+def visible(session: Session, me: Principal, wanted: Wanted) -> bool:
+    """Whether the caller may look at the job."""
+    return repository.get(session, me, wanted.job_id) is not None
 
 
 def forward(session: Session, wanted: Wanted, *, after: int, limit: int) -> LogsOut:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from service.jobs import batch as batches
 from tests.helpers.api import finish, start, submit, tiny_spec
 
 JOBS = "/api/v1/jobs"
@@ -65,12 +66,33 @@ def test_more_tags_than_a_job_may_have_are_refused_for_that_job(client: TestClie
     assert outcomes(batch(client, "change", [full, other], add_tags=["one.more"])) == [(full, 422), (other, "queued")]
 
 
+def test_a_filter_finds_the_jobs_that_are_meant(client: TestClient) -> None:
+    ids = [client.post(JOBS, json=tiny_spec(), params={"tag": "night"}).json()["id"] for _ in range(2)]
+    other = submit(client)["id"]
+    answer = client.post("/api/v1/jobs:batch", json={"verb": "cancel", "filter": "tag:night state:queued"})
+    assert outcomes(answer) == [(id, "cancelled") for id in ids]
+    assert client.get(f"{JOBS}/{other}").json()["state"] == "queued"
+    nothing = client.post("/api/v1/jobs:batch", json={"verb": "cancel", "filter": "tag:day"})
+    assert outcomes(nothing) == []
+
+
+def test_a_filter_that_finds_too_many_changes_nothing(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "MOST", 2)
+    ids = [submit(client)["id"] for _ in range(3)]
+    refused = client.post("/api/v1/jobs:batch", json={"verb": "cancel", "filter": "state:queued"})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/filter")
+    assert {client.get(f"{JOBS}/{id}").json()["state"] for id in ids} == {"queued"}
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
         ({"verb": "explode", "ids": ["a"]}, "/verb"),
-        ({"verb": "cancel", "ids": []}, "/ids"),
-        ({"verb": "cancel"}, "/ids"),
+        ({"verb": "cancel", "ids": []}, ""),
+        ({"verb": "cancel"}, ""),
+        ({"verb": "cancel", "ids": ["a"], "filter": "state:queued"}, ""),
+        ({"verb": "cancel", "filter": "state:"}, "/filter"),
+        ({"verb": "cancel", "filter": " "}, ""),
         ({"verb": "cancel", "ids": ["a"] * 501}, "/ids"),
         ({"verb": "cancel", "ids": ["a"], "priority": 1}, ""),
         ({"verb": "change", "ids": ["a"]}, ""),

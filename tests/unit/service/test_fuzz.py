@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from starlette.testclient import TestClient
 
 from bcd.spec import parse_spec
+from service.settings import Settings
 from tests.helpers.api import distilled_spec, submit, tiny_spec
 from tests.helpers.mutants import as_text, mutant
 
 COUNT = int(os.environ.get("BCD_FUZZ", "300"))
 RECIPES = Path(__file__).parents[3] / "recipes"
 METHODS = ("bckd", "softmax_kd", "sigmoid_kd", "ld", "crosskd", "pkd", "fgd", "fitnet", "fine_grained", "gi")
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return replace(settings, rate_limit="off")
 
 
 def specs(teacher: str) -> list[dict[str, Any]]:

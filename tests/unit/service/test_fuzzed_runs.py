@@ -31,7 +31,7 @@ def run(client: TestClient, settings: Settings, spec: dict[str, Any]) -> tuple[s
     attempt_id, epoch = claim(client, submit(client, spec)["id"])
     token = FakeWorker(client, attempt_id, epoch).headers["Authorization"].removeprefix("Bearer ")
     args = AttemptArgs(
-        attempt_id=attempt_id, epoch=epoch, api_url="http://testserver", storage=str(settings.storage),
+        attempt_id=attempt_id, epoch=epoch, api_url="http://testserver", storage=settings.storage_uri,
         work=str(settings.work), data_cache=str(settings.data_cache), token=token,
     )  # fmt: skip
     channel = HttpChannel(args.api_url, attempt_id, epoch, token)
@@ -76,6 +76,7 @@ def odd_specs(teacher: str) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)  # what a worker does is the same on both
 def test_every_accepted_spec_ends_with_a_last_word(client: TestClient, settings: Settings, tmp_path: Path) -> None:
     final, attempt = run(client, settings, tiny_spec(schedule={"steps": 1, "batch_size": 2, "warmup_steps": 0}))
     assert (final, attempt.state) == ("succeeded", "succeeded")
