@@ -39,7 +39,7 @@ def test_with_a_folder_each_point_kills_once_over_all_processes(tmp_path):
 
 @pytest.mark.parametrize("text", ["no.such.point", "submit.committed:2", "submit.committed:often"])
 def test_a_plan_that_cannot_be_is_refused_with_the_points_there_are(text):
-    with pytest.raises(SystemExit, match="is no point with a probability; points: submit.inserted"):
+    with pytest.raises(SystemExit, match=r"is no point with a probability; points: submit\.inserted"):
         crash.read_plan({"BCD_CRASH_AT": text})
 
 
