@@ -21,6 +21,7 @@ import service.access.endpoints
 import service.access.session_endpoints
 import service.artifacts.endpoints
 import service.attempts.endpoints
+import service.cluster.endpoints
 import service.compare.endpoints
 import service.events.endpoints
 import service.health.endpoints
@@ -88,6 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
         service.compare.endpoints.router,
         service.mirror.endpoints.router,
         service.webhooks.endpoints.router,
+        service.cluster.endpoints.router,
     ):
         app.include_router(router, prefix="/api/v1", dependencies=user)
     app.include_router(service.access.session_endpoints.router, prefix="/api/v1")

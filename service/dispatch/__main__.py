@@ -24,7 +24,7 @@ from service import migrations, process_log
 from service.auth import ensure_key
 from service.db import Database
 from service.dispatch import own_node
-from service.dispatch.leadership import Leadership
+from service.dispatch.leadership import DISPATCH, Leadership
 from service.dispatch.loop import Background, Dispatcher
 from service.dispatch.ray_backend import RayBackend, require_token
 from service.dispatch.reconciler import Reconciler
@@ -84,7 +84,7 @@ def _run(settings: Settings, db: Database, stop: threading.Event) -> int:
             Deliveries(settings, db, leading=lead.is_leader),
         ]
 
-    lead = Leadership(db, "dispatch", seconds=settings.leader_seconds)
+    lead = Leadership(db, DISPATCH, seconds=settings.leader_seconds)
     dispatcher = Dispatcher(lead, term)
     pulse = _Pulse()
     answered, told = time.monotonic(), None

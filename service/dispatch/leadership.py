@@ -22,6 +22,8 @@ from bcd import crash
 from service.db import Database
 from service.models import Leader
 
+DISPATCH = "dispatch"  # the task of the one that claims jobs, reconciles, and mirrors
+
 
 class NotLeading(Exception):
     """Another process leads, or may lead: stop acting."""

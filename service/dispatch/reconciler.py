@@ -141,7 +141,8 @@ class Reconciler:
         self._dead = {key: count for key, count in self._dead.items() if key in live}
 
     def _look_after(self, one: Live) -> None:
-        if one.state == "starting" and one.id not in self._launched and one.stopping_since is None:
+        unseen = one.state == "starting" and not one.fetched and one.id not in self._launched
+        if unseen and one.stopping_since is None:
             # Claimed by a dispatcher that may have died before or after the launch: launching again is harmless.
             self._launch(one.launch)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import event, select, update
@@ -152,14 +153,12 @@ def test_pauses_double_up_to_a_minute():
 
 
 def settings_with(world, **changes):
-    world.settings = type(world.settings).load(
-        world.settings.home, database_url=world.settings.database_url, **{"lease_seconds": 30.0, **changes}
-    )
+    world.settings = replace(world.settings, **changes)
     world.restart()
 
 
 def test_after_a_fault_of_the_infrastructure_a_job_pauses_longer_each_time(world):
-    settings_with(world, retry_seconds=4.0)
+    settings_with(world, retry_seconds=4.0, max_attempts=5)
     job = world.submit()
     for number, pause in ((1, 4.0), (2, 8.0), (3, 16.0)):
         world.tick()

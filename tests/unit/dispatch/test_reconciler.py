@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
@@ -12,6 +13,7 @@ from service.attempts.service import ticket
 from service.dispatch.backend import BackendAway
 from service.dispatch.fake_backend import node
 from service.dispatch.housekeeping import STRAY_PATIENCE
+from service.dispatch.leadership import NotLeading
 from service.dispatch.reconciler import ALIVE_LEASES
 from service.errors import Problem
 from service.jobs import service as jobs
@@ -180,9 +182,9 @@ def test_a_worker_that_answers_keeps_its_attempt_while_the_service_cannot_be_rea
     job = world.submit()
     world.tick()
     world.report(world.newest(job), RUNNING)
-    world.wait(5 * LEASE)
+    world.wait(5 * LEASE, every=9)
     assert [a.state for a in world.attempts(job)] == ["running"]
-    world.wait(ALIVE_LEASES * LEASE)
+    world.wait(ALIVE_LEASES * LEASE, every=9)
     assert [a.state for a in world.attempts(job)] == ["lost", "starting"]
 
 
@@ -384,18 +386,147 @@ def test_an_attempt_that_cannot_be_looked_after_holds_up_no_other(world, monkeyp
     assert world.job(other).state == "starting"
 
 
-@pytest.mark.parametrize("seed", range(8))
+def test_a_worker_that_never_fetched_its_ticket_is_asked_for_once_more_and_then_given_up(world):
+    job = world.submit()
+    world.tick()
+    attempt = world.newest(job)
+    world.backend.workers[attempt.actor] = "unknown"  # say, Ray has not placed it
+    patience = world.settings.start_seconds
+    world.wait(patience - 8, every=9)
+    assert len(world.backend.launches) == 1
+    world.wait(16)
+    assert [launch.attempt_id for launch in world.backend.launches] == [attempt.id] * 2
+    assert len(world.backend.started) == 1
+    world.wait(patience - 16, every=9)
+    assert world.newest(job).id == attempt.id
+    world.wait(16)
+    assert [a.state for a in world.attempts(job)] == ["lost", "starting"]
+    assert world.attempts(job)[0].cause == "its worker did not start in 240 s"
+
+
+def test_the_second_chance_of_a_worker_is_not_counted_anew_by_the_next_dispatcher(world):
+    job = world.submit()
+    world.tick()
+    world.backend.workers[world.newest(job).actor] = "unknown"
+    world.wait(world.settings.start_seconds + 9, every=9)
+    world.restart()
+    world.wait(world.settings.start_seconds + LEASE + 9, every=9)
+    assert [a.state for a in world.attempts(job)] == ["lost", "starting"]
+
+
+def test_no_worker_is_blamed_while_the_service_itself_does_not_answer(world):
+    starting, running = world.submit(), world.submit(seed=1)
+    world.tick()
+    world.report(world.newest(running), RUNNING)
+    world.service_up = False
+    world.wait(2 * ALIVE_LEASES * LEASE, every=9)
+    assert [a.state for job in (starting, running) for a in world.attempts(job)] == ["starting", "running"]
+    world.service_up = True
+    world.wait(LEASE - 9)  # and then each has a lease to come back
+    assert [a.state for job in (starting, running) for a in world.attempts(job)] == ["starting", "running"]
+
+
+def test_a_job_is_stopped_in_time_though_the_dispatcher_is_started_again_and_again(world):
+    job = world.submit()
+    world.tick()
+    world.report(world.newest(job), RUNNING)
+    world.change(jobs.cancel, ROOT, job)
+    for _ in range(6):
+        world.restart()
+        world.wait(10)
+    assert world.job(job).state == "cancelled"
+    assert world.backend.killed == [world.newest(job).actor]
+
+
+# ------------------------------------------------------------------------------------- several dispatchers
+
+
+def take_over(world):
+    """Another dispatcher leads; returns the first one's reconciler, whose clock stands still."""
+    stopped_at, lead = world.now, world.lead
+    lead._clock = lambda: stopped_at
+    first = world.reconciler
+    world.now += world.settings.leader_seconds + 1
+    world.lead = world.candidate("second")
+    assert world.lead.seek()
+    world.reconciler = world.new_reconciler(world.lead)
+    return first
+
+
+def test_who_takes_over_adopts_what_runs_and_what_starts(world):
+    running, starting = world.submit(), world.submit(seed=1)
+    world.tick()
+    world.report(world.newest(running), RUNNING)
+    take_over(world)
+    world.wait(LEASE - 10)
+    assert [a.state for job in (running, starting) for a in world.attempts(job)] == ["running", "starting"]
+    assert world.backend.killed == []
+    assert len(world.backend.started) == 2
+
+
+def test_who_takes_over_waits_a_lease_before_it_gives_anything_up(world):
+    job = world.submit()
+    world.tick()
+    world.report(world.newest(job), RUNNING)
+    world.backend.workers[world.newest(job).actor] = "unknown"
+    world.wait(LEASE - 4)
+    take_over(world)
+    world.wait(LEASE - 1)
+    assert world.job(job).state == "running"
+    world.wait(8)
+    assert [a.state for a in world.attempts(job)] == ["lost", "starting"]
+
+
+def test_a_dispatcher_that_wakes_up_after_another_took_over_starts_nothing(world):
+    stopped = take_over(world)
+    job = world.submit()
+    with pytest.raises(NotLeading):
+        stopped.tick()
+    assert world.attempts(job) == []
+    assert world.backend.launches == []
+
+
+def test_a_dispatcher_that_wakes_up_after_another_took_over_ends_no_worker_and_no_attempt(world, monkeypatch):
+    """It was about to end an attempt whose lease was over when it was stopped."""
+    job = world.submit()
+    world.tick()
+    attempt = world.newest(job)
+    world.report(attempt, RUNNING)
+    world.backend.workers[attempt.actor] = "unknown"
+    world.wait(LEASE)
+    ask, first = world.backend.liveness, world.reconciler
+    stopped = []
+
+    def stop_here(actor):
+        answer = ask(actor)
+        if not stopped:
+            stopped.append(world.lead)
+            take_over(world)
+            stopped[0]._clock = lambda: world.now  # it is awake again
+            world.report(attempt)
+        return answer
+
+    monkeypatch.setattr(world.backend, "liveness", stop_here)
+    world.now += 2
+    world.lead.seek()
+    with pytest.raises(NotLeading):
+        first.tick()
+    assert world.backend.killed == []
+    assert world.job(job).state == "running"
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_random_faults_leave_every_job_done_exactly_once(world, seed):
     """Workers die, hang and come back late, the dispatcher restarts; at the end every job has succeeded once."""
     rng = random.Random(seed)
-    world.settings = type(world.settings).load(world.settings.home, lease_seconds=LEASE, max_attempts=1000)
+    world.settings = replace(world.settings, max_attempts=1000)
     world.restart()
     ids = [world.submit(seed=number) for number in range(6)]
     zombies: list[Attempt] = []
     for round_ in range(400):
         if all(world.job(job).state == "succeeded" for job in ids):
             break
-        if rng.random() < 0.15:
+        if rng.random() < 0.05:
             world.restart()
         world.tick(after=rng.uniform(0, 8))
         for job in ids:
