@@ -27,6 +27,7 @@ from service.dispatch import own_node
 from service.dispatch.leadership import DISPATCH, Leadership
 from service.dispatch.loop import Background, Dispatcher
 from service.dispatch.ray_backend import RayBackend, require_token
+from service.dispatch.ray_door import refuse_open_door
 from service.dispatch.reconciler import Reconciler
 from service.mirror.loop import Mirror
 from service.settings import Settings
@@ -62,6 +63,7 @@ def _run(settings: Settings, db: Database, stop: threading.Event) -> int:
     while not backend.listening():
         if stop.wait(0.2):
             return 0
+    refuse_open_door(*settings.ray_head)
     own_node.join(settings)
     backend.connect()
     _stop_on_signals(stop)  # Ray has put its own in their place

@@ -21,7 +21,7 @@ Door = Literal["open", "shut", "unknown"]
 
 
 def try_door(host: str, port: int, *, patience: float = 5.0) -> Door:
-    """`open`: the head answers a call without a token. `unknown`: what listens there said nothing understandable."""
+    """`open`: the head answers a call without a token. `unknown`: what listens there is no Ray as we know it."""
     try:
         with socket.create_connection((host, port), timeout=patience) as connection:
             connection.sendall(_request(f"{host}:{port}"))

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
@@ -188,3 +189,21 @@ def test_a_revoked_first_token_stays_so_at_the_next_start(client: TestClient, se
     prepare(settings)
     with make_client(settings) as again:
         assert again.get("/api/v1/me").status_code == 401
+
+
+def test_an_event_stream_ends_with_its_token(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.events.endpoints.RECHECK_SECONDS", 0.0)
+    made = _make(client, scope="read").json()
+    rounds = 0
+
+    def closing() -> bool:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 3:
+            with client.app.state.db.write() as session:
+                session.get(Token, made["id"]).revoked_at = time.time()
+        return rounds > 50
+
+    client.app.state.closing = closing
+    assert client.get("/api/v1/events", headers=bearer(made["token"])).status_code == 200
+    assert rounds == 3
