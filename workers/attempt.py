@@ -58,7 +58,7 @@ def run_attempt(
 ) -> str:
     """Run one attempt to its end and deliver everything. Returns succeeded, failed, cancelled or stale.
 
-    `run` is the training function (default `bcd.api.run_job`), `together` trains what takes several processes (default:
+    `run` is the training function (default `run_alone`), `together` trains what takes several processes (default:
     `run`, too), `patience` the seconds for which an unanswered delivery is kept up and storage that is full or away is
     waited for, `stop` asks for an early end. Nothing that training raises leaves this function: it becomes a record.
     """
@@ -69,7 +69,7 @@ def run_attempt(
         return "stale"
     crash.point("ticket.fetched")
     outbox = Outbox(args.folder / "outbox.jsonl", channel, next_seq=ticket.next_seq, lease_seconds=ticket.lease_seconds)
-    final = _train(args, ticket, outbox, run or _run_here, together, patience, stop)
+    final = _train(args, ticket, outbox, run or run_alone, together, patience, stop)
     delivered = outbox.close(patience)
     if outbox.stale.is_set():
         final = "stale"
@@ -124,7 +124,8 @@ def _train(
     return str(final["state"])
 
 
-def _run_here(spec: JobSpec, **given: Any) -> Any:
+def run_alone(spec: JobSpec, **given: Any) -> Any:
+    """`bcd.api.run_job` in this process and, where the spec asks for several, in children of it."""
     import torch
 
     from bcd.api import run_job

@@ -2,13 +2,15 @@
 
 Attempts are ours: Ray Train retries nothing, keeps no checkpoint and hears of no metric. All of that goes through the
 supervisor (`workers.team`), from inside which this runs. Ray Train's actors belong to the supervisor and end with it.
-Its controller imports this file, too, and would wait for torch in vain: only the training processes import that.
+Only the processes that train need torch.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import re
 import shutil
 import socket
 import time
@@ -22,6 +24,7 @@ import ray.train
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
@@ -40,6 +43,8 @@ SETTINGS = {
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",  # after which a process that is frozen counts as dead
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more, for news that comes with the death of a node anyway
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same whatever the number of processes
 }
 
@@ -103,16 +108,18 @@ def _died(rank: int, world: int, fault: BaseException) -> JobError:
 
 
 def _short(error: BaseException) -> str:
-    """The last line of an error that holds others: what Ray says of the cause."""
+    """The last line of an error that holds others, without Ray's guesses at causes."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[-1][:500]
+    return re.split(r"(?:Some common|Potential) causes", (lines or [type(error).__name__])[-1])[0].strip()[:500]
 
 
 class _Trainer(DataParallelTrainer):  # type: ignore[misc]
-    """Without three actors that serve nobody here, take a process each and, two of them, stay when all is over.
+    """With Ray Train's controller in this process, and without two actors that serve nobody here.
 
-    One hands out Ray data sets; one asks an autoscaler for what a waiting placement group asks for, too; one removes
-    the placement groups of dead runs, which it learns of from Ray's dashboard alone, and Ray does that itself.
+    The controller makes the placement group. As an actor it would leave that behind when the supervisor is killed, with
+    all that is reserved in it: Ray removes one with its maker only where the maker is a detached actor, as this is. The
+    cleaner for that is told of ends by Ray's dashboard, which need not run. It and the asker for an autoscaler, which
+    asks for what a waiting placement group asks for anyway, are detached and would stay when all is over.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
@@ -120,7 +127,9 @@ class _Trainer(DataParallelTrainer):  # type: ignore[misc]
         return [one for one in made if not isinstance(one, PlacementGroupCleanerCallback | DatasetsCallback)]
 
     def _initialize_and_run_controller(self, **given: Any) -> Any:
-        return super()._initialize_and_run_controller(**{**given, "scaling_policy": _AsAsked(self.scaling_config)})
+        controller = TrainController(**{**given, "scaling_policy": _AsAsked(self.scaling_config)})
+        asyncio.run(controller.run())
+        return controller.get_result()
 
 
 class _AsAsked(FixedScalingPolicy):  # type: ignore[misc]

@@ -16,7 +16,8 @@ from typing import Any
 
 import psutil
 
-from workers.attempt import AttemptArgs, run_attempt
+from bcd.spec import JobSpec
+from workers.attempt import AttemptArgs, run_alone, run_attempt
 from workers.team import Order, Team
 from workers.training import Append, Work
 
@@ -77,6 +78,11 @@ class Supervisor:
 
     # ---------------------------------------------------------------------------------
 
+    def _run_alone(self, spec: JobSpec, **given: Any) -> Any:
+        with contextlib.suppress(Exception):  # a fault of the imports comes again
+            self.warm()
+        return run_alone(spec, **given)
+
     def _train_together(self, work: Work, append: Append, should_stop: Callable[[], bool]) -> None:
         team = self._team = Team(append, should_stop)
         from workers.ray_train import train_together  # seconds
@@ -85,11 +91,8 @@ class Supervisor:
 
     def _run_and_exit(self, args: AttemptArgs) -> None:
         code = 0
-        # A fault of the imports comes again in the attempt, which reports it.
-        with contextlib.suppress(Exception):
-            self.warm()
         try:
-            run_attempt(args, together=self._train_together)
+            run_attempt(args, run=self._run_alone, together=self._train_together)
         except BaseException:
             traceback.print_exc()
             code = 1
