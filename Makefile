@@ -28,7 +28,7 @@ up: setup
 test: lint
 	# Two processes of one thread each: on two cores quicker than the other way round. The end-to-end tests come alone.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -n 2 --dist loadfile
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/e2e tests/deployment
 
 test-unit: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -n 2 --dist loadfile

@@ -31,6 +31,7 @@ ENV PATH=/opt/bcd/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    HOME=/var/lib/bcd \
     BCD_HOME=/var/lib/bcd \
     BCD_GIT_COMMIT=${GIT_COMMIT}
 USER 10001:10001

@@ -9,8 +9,11 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from service.dispatch.mlflow_api import Mlflow
 
+from service.db import Database
+from service.health import invariants
+from service.mirror.check import compare
+from service.mirror.mlflow_api import Mlflow
 from tests.helpers.fleet import Fleet
 from tests.helpers.installation import eventually, spec
 
@@ -101,20 +104,13 @@ def test_everything_is_finished_although_an_api_the_leader_and_the_node_that_tra
     assert (states[0], states[-1]) == ("lost", "succeeded")
 
 
-def test_mlflow_has_every_job_in_the_end(fleet: Fleet) -> None:
-    jobs = call(fleet, "api-1", "GET", "/jobs")["items"]
-    mlflow = Mlflow(fleet.url("mlflow-1"))
+def test_in_the_end_every_promise_is_kept_and_mlflow_has_it_all(fleet: Fleet) -> None:
+    settings = fleet.settings
+    db, mlflow = Database(settings.database_url), Mlflow(settings.mlflow_url)
     try:
-        for job in jobs:
-            eventually(lambda job=job: finished_run(mlflow, job["id"]), bool)
+        eventually(lambda: compare(settings, db, mlflow), lambda differences: differences == [])
+        with db.read() as session:
+            assert [str(one) for one in invariants.check(session)] == []
     finally:
         mlflow.close()
-
-
-def finished_run(mlflow: Mlflow, job_id: str) -> bool:
-    experiment = mlflow.experiment("bcd")
-    found = mlflow._call(
-        "POST", "runs/search",
-        {"experiment_ids": [experiment], "filter": f"tags.`bcd.job_id` = '{job_id}'", "max_results": 2},
-    ).get("runs", [])  # fmt: skip
-    return [run["info"]["status"] for run in found] == ["FINISHED"]
+        db.close()

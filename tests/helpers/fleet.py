@@ -46,11 +46,6 @@ class Container:
     process: subprocess.Popen[bytes] | None = None
     start_at: float = 0.0
 
-    @property
-    def settings(self) -> Settings:
-        """Enough of its settings to find its files."""
-        return Settings.load(self.home)
-
 
 class Fleet:
     """`with Fleet(folder, api=2, dispatcher=2) as fleet:` all services, started in their order and healthy."""
@@ -64,6 +59,7 @@ class Fleet:
         self._threads: list[threading.Thread] = []
         self._ports: dict[str, int] = {}
         self._addresses: dict[str, str] = {}
+        self._database = ""
         self._lock = threading.Lock()
 
     def __enter__(self) -> Fleet:
@@ -85,6 +81,16 @@ class Fleet:
         container = self.containers[name]
         port = container.environment.get("BCD_API_PORT") or self._ports["mlflow:5000"]
         return f"http://127.0.0.1:{port}"
+
+    @property
+    def settings(self) -> Settings:
+        """For tests that look behind the api."""
+        return Settings.load(
+            self.folder,
+            database_url=self._database,
+            storage_uri=str(self.folder / "volumes" / "storage"),
+            mlflow_address=self.url("mlflow-1"),
+        )
 
     def secret(self, name: str) -> str:
         return (self.folder / "secrets" / name).read_text().strip()
@@ -131,11 +137,11 @@ class Fleet:
         (secrets / "database-password").write_text(self.postgres.password + "\n")
         subprocess.run([ROOT / "docker" / "secrets.sh", secrets], check=True, capture_output=True)
         self.postgres.start()
-        database = self.postgres.create_database().rpartition("/")[2]
+        self._database = self.postgres.create_database()
         mlflow, ray, balancer = free_ports(3)
         self._ports = {"mlflow:5000": mlflow, "ray-head:6379": ray, "api:8765": balancer}
         self._addresses = {
-            "postgres:5432/bcd": f"127.0.0.1:{self.postgres.port}/{database}",
+            "postgres:5432/bcd": f"127.0.0.1:{self.postgres.port}/{self._database.rpartition('/')[2]}",
             **{name: f"127.0.0.1:{port}" for name, port in self._ports.items()},
         }
         services = compose(BCD_STORAGE=str(self.folder / "volumes" / "storage"))["services"]
@@ -229,7 +235,7 @@ class Fleet:
                 container.process.wait()
         self.postgres.stop()
         if "ray-head-1" in self.containers:
-            shutil.rmtree(ray_folder(self.containers["ray-head-1"].settings), ignore_errors=True)
+            shutil.rmtree(ray_folder(Settings.load(self.containers["ray-head-1"].home)), ignore_errors=True)
 
     # ------------------------------------------------------------------------------------------ api:8765
 
