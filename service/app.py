@@ -38,6 +38,7 @@ from service.access.limits import RateLimits
 from service.access.principal import principal
 from service.auth import ensure_secrets, require_attempt
 from service.db import Database
+from service.events.tip import Tip
 from service.health.prometheus import Installation, Requests
 from service.settings import Settings
 
@@ -73,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     limits = RateLimits(settings)
     app.state.settings, app.state.db, app.state.limits = settings, db, limits
     app.state.storage_threads = CapacityLimiter(STORAGE_THREADS)
+    app.state.tip = Tip(db, settings.poll_seconds)
     app.state.closing = lambda: False  # event streams ask this; `main` connects it to the server
     errors.install(app)
     conditional.install(app)

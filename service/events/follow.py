@@ -25,11 +25,15 @@ LastEventId = Annotated[str | None, Header(max_length=20, description="Sent by a
 
 
 class Reading(NamedTuple):
-    """What one look at the database gave: events to send, whether there are more at once, whether that was all."""
+    """What one look at the database gave: events to send, whether there are more at once, whether that was all.
+
+    `place`: the id up to which everything was looked at, also where nothing was found; a client resumes there.
+    """
 
     events: list[ServerSentEvent]
     more: bool
     done: bool = False
+    place: int | None = None
 
 
 def last_seen(last_event_id: str | None, after: int) -> int:
@@ -68,7 +72,7 @@ async def follow(
             spoke = time.monotonic()
         elif time.monotonic() - spoke >= PING_SECONDS:
             # at once as well: the client learns that the stream stands
-            yield ServerSentEvent(comment="ping")
+            yield ServerSentEvent(comment="ping", id=None if reading.place is None else str(reading.place))
             spoke = time.monotonic()
         if not reading.more:
             await asyncio.sleep(settings.poll_seconds)

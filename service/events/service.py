@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from service.access.principal import Principal
@@ -24,30 +24,21 @@ def newest_id(session: Session) -> int:
     return session.scalar(select(func.max(Event.id))) or 0
 
 
-def after(
-    session: Session,
-    me: Principal,
-    last_id: int,
-    job_ids: Sequence[str],
-    *,
-    types: Sequence[str] = (),
-    limit: int | None = None,
+def settled(session: Session) -> int:
+    """The id of the last event that can be read: none will still come before it."""
+    if session.get_bind().dialect.name == "sqlite":  # commits in the order of ids
+        return newest_id(session)
+    recent = session.execute(select(Event.id, Event.time).order_by(Event.id.desc()).limit(_LOOK_BACK)).all()
+    limit = settled_up_to([(id, moment) for id, moment in recent], now=time.time())
+    return limit if limit is not None else recent[0].id if recent else 0
+
+
+def between(
+    session: Session, me: Principal, after: int, upto: int, condition: ColumnElement[bool], *, limit: int
 ) -> list[Event]:
-    """Up to `limit` (`BATCH`) events behind `last_id`, of these types and jobs (none given: of all that the caller may
-    look at).
-    """
-    query = select(Event).where(Event.id > last_id, me.visible(Event.project_id)).order_by(Event.id)
-    query = query.limit(BATCH if limit is None else limit)
-    if job_ids:
-        query = query.where(Event.job_id.in_(job_ids))
-    if types:
-        query = query.where(Event.type.in_(types))
-    if session.get_bind().dialect.name != "sqlite":  # SQLite commits in the order of ids
-        recent = session.execute(select(Event.id, Event.time).order_by(Event.id.desc()).limit(_LOOK_BACK))
-        settled = settled_up_to([(id, moment) for id, moment in recent], now=time.time())
-        if settled is not None:
-            query = query.where(Event.id <= settled)
-    return list(session.scalars(query))
+    """Up to `limit` events behind `after` up to `upto` (as `settled` gave it) that the caller may look at."""
+    query = select(Event).where(Event.id > after, Event.id <= upto, me.visible(Event.project_id), condition)
+    return list(session.scalars(query.order_by(Event.id).limit(limit)))
 
 
 def settled_up_to(newest_first: Sequence[tuple[int, float]], *, now: float) -> int | None:

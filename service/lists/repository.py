@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from service.access.principal import Principal
 from service.filters.kinds import Condition
 from service.jobs.repository import FINAL
 from service.lists.sorting import Order
-from service.models import Evaluation, Job, JobTag, Series
+from service.models import Evaluation, Job, Series
 from service.paging import Value
 
 _COLUMNS = (
@@ -40,14 +39,6 @@ def counts(session: Session, me: Principal, condition: Condition) -> dict[str, i
     """How many jobs are in each state that any is in."""
     query = select(Job.state, func.count()).where(me.visible(Job.project_id), condition).group_by(Job.state)
     return dict(session.execute(query.order_by(Job.state)).all())
-
-
-def tags(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
-    query = select(JobTag.job_id, JobTag.tag).where(JobTag.job_id.in_(job_ids)).order_by(JobTag.tag)
-    for job_id, tag in session.execute(query):
-        found[job_id].append(tag)
-    return found
 
 
 def final_scalars(session: Session, job_ids: Sequence[str]) -> dict[str, dict[str, float | None]]:

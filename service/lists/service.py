@@ -12,6 +12,7 @@ from service.access.principal import Principal
 from service.filters import Filter
 from service.filters.fields import FIELDS
 from service.filters.kinds import Condition
+from service.jobs.repository import tags_of
 from service.lists import repository
 from service.lists.schemas import FilterField, FilterFields, JobCounts, JobPage, JobRow
 from service.lists.sorting import SORTABLE, Order
@@ -61,9 +62,9 @@ def _passing(wanted: Filter, states: Sequence[JobState]) -> Condition:
 
 def _shown(session: Session, rows: Sequence[Row[Any]], keys: Sequence[str]) -> list[JobRow]:
     ids = [row.id for row in rows]
-    tags, finals = repository.tags(session, ids), repository.final_scalars(session, ids)
+    tags, finals = tags_of(session, ids), repository.final_scalars(session, ids)
     metrics = summaries(session, ids, keys)
-    return [_row(row, tags.get(row.id, []), finals.get(row.id), metrics[row.id]) for row in rows]
+    return [_row(row, tags[row.id], finals.get(row.id), metrics[row.id]) for row in rows]
 
 
 def _row(row: Row[Any], tags: list[str], final: dict[str, float | None] | None, metrics: dict[str, Summary]) -> JobRow:

@@ -118,6 +118,10 @@ RULES: dict[str, Rule] = {
     f"GET {V1}/schema": any_user(),
     # jobs
     f"GET {V1}/jobs": any_user(),
+    f"GET {V1}/jobs:count": any_user(),
+    f"GET {V1}/filter-fields": any_user(),
+    f"POST {V1}/series:query": any_user(body={"runs": ["job_x"], "metrics": ["AP"]}),
+    f"POST {V1}/series:table": any_user(body={"runs": ["job_x"], "metrics": ["AP"]}),
     f"POST {V1}/jobs": changes(params={"project": "ours"}, body=tiny_spec()),
     f"GET {V1}/jobs/{{job_id}}": looks(),
     f"PATCH {V1}/jobs/{{job_id}}": changes(body={"tags": ["a"]}),

@@ -10,6 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.events import follow, service
+from service.events.tip import Tip
+from service.settings import Settings
 from tests.helpers.api import start, submit
 
 
@@ -81,7 +83,70 @@ def test_metrics_come_as_one_event_for_each_batch_with_the_latest_values(client:
 def test_a_silent_stream_is_kept_alive_by_comments(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "PING_SECONDS", 0.0)
     client.app.state.closing = chain(repeat(False, 2), repeat(True)).__next__
-    assert client.get("/api/v1/events").text == ": ping\n\n: ping\n\n"
+    assert client.get("/api/v1/events").text == ": ping\nid: 0\n\n: ping\nid: 0\n\n"
+
+
+def test_a_stream_follows_the_topics_that_it_was_asked_for(client: TestClient) -> None:
+    (a, one), (b, two) = start(client), start(client)
+    for worker in (one, two):
+        worker.send(worker.metric(1, loss=1.0), worker.evaluation(30.0))
+
+    def followed(*topics: str, **params: Any) -> list[tuple[str, str]]:
+        whole = read(client, topics=topics, **params)
+        assert [id for id, _ in whole] == sorted(id for id, _ in whole)
+        return [(data["type"].removeprefix("job."), data["job_id"]) for _, data in whole]
+
+    states = [("state", id) for id in (a["id"],) * 3 + (b["id"],) * 3]
+    assert followed("job.state") == states
+    assert followed(f"job.metrics:{b['id']}") == [("metrics", b["id"])]
+    assert followed(f"job.state,job.metrics:{b['id']}") == [*states, ("metrics", b["id"])]
+    assert followed("job.evaluation", f"job.metrics:{a['id']},job.metrics:{b['id']}") == [
+        ("metrics", a["id"]), ("evaluation", a["id"]), ("metrics", b["id"]), ("evaluation", b["id"]),
+    ]  # fmt: skip
+    everything_of_b = [event for event in followed() if event[1] == b["id"]]
+    assert followed(f"*:{b['id']}") == followed(job=b["id"]) == everything_of_b
+    assert followed("job.changed") == []
+
+
+@pytest.mark.parametrize("topics", ["state", "job.nope", "*", "job.state:", ":x", "job.state," * 251 + "job.state"])
+def test_a_topic_that_there_is_not_is_refused(client: TestClient, topics: str) -> None:
+    response = client.get("/api/v1/events", params={"topics": topics})
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "?topics")
+
+
+def test_a_topic_of_an_unknown_job_is_404(client: TestClient) -> None:
+    assert client.get("/api/v1/events", params={"topics": "job.state:job_nope"}).status_code == 404
+
+
+def test_what_a_stream_does_not_follow_is_passed_over_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comment says how far it looked, so a client that reconnects does not have it looked at again."""
+    monkeypatch.setattr(follow, "PING_SECONDS", 0.0)
+    _, worker = start(client)
+    worker.send(worker.metric(1, loss=1.0))
+    asked: list[tuple[int, int]] = []
+    between = service.between
+    monkeypatch.setattr(
+        service, "between", lambda session, me, after, upto, *rest, **more: (
+            asked.append((after, upto)) or between(session, me, after, upto, *rest, **more)
+        ),
+    )  # fmt: skip
+    client.app.state.closing = chain(repeat(False, 5), repeat(True)).__next__
+    text = client.get("/api/v1/events", params={"topics": "job.changed"}).text
+    with client.app.state.db.read() as session:
+        newest = service.newest_id(session)
+    assert text == f": ping\nid: {newest}\n\n" * 5
+    assert asked == [(0, newest)]
+
+
+def test_a_place_is_shared_by_all_streams_until_it_is_too_old(settings: Settings, client: TestClient) -> None:
+    tip = Tip(client.app.state.db, seconds=3600)
+    assert tip.place() == 0
+    submit(client)
+    assert tip.place() == 0
+    assert tip.place(fresh=True) == tip.place() > 0
+    eager = Tip(client.app.state.db, seconds=0)
+    submit(client)
+    assert eager.place() > tip.place()
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.access.principal import token_hash
-from service.models import Job, Membership, Role, Scope, Token, User, new_id
-from tests.helpers.api import distilled_spec, finish, start, submit, tiny_spec
+from service.models import Job
+from tests.helpers.api import bearer, distilled_spec, finish, make_user, start, submit, tiny_spec
 from tests.helpers.jobs import add_job
 
 JOBS = "/api/v1/jobs"
@@ -285,17 +284,9 @@ def test_the_fields_that_filters_understand_are_listed_and_all_work(client: Test
 def test_lists_counts_and_fields_know_only_the_callers_projects(client: TestClient) -> None:
     add(client, name="mine", project_id="mine", metrics={"AP/mine": 1.0})
     add(client, name="theirs", project_id="theirs", metrics={"AP/theirs": 1.0})
-    with client.app.state.db.write() as session:
-        user = User(id=new_id("user"), name="ann", is_admin=False, created_at=0.0)
-        session.add(user)
-        session.flush()
-        session.add(Membership(project_id="mine", user_id=user.id, role=Role.VIEWER.value))
-        session.add(
-            Token(id=new_id("tok"), user_id=user.id, type="api", name="t", sha256=token_hash("secret-of-ann"),
-                  scope=Scope.READ.value, created_at=0.0)
-        )  # fmt: skip
+    token = make_user(client, "ann", "viewer", project="mine", scope="read")
     assert names(client) == ["theirs", "mine"]
-    client.headers["Authorization"] = "Bearer secret-of-ann"
+    client.headers.update(bearer(token))
     assert (
         names(client)
         == names(client, sort="-AP/theirs")

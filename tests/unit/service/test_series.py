@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from tests.helpers.api import bearer, make_user
 from tests.helpers.jobs import add_job, add_points
 
 QUERY, TABLE = "/api/v1/series:query", "/api/v1/series:table"
@@ -179,6 +180,18 @@ def test_the_table_shows_what_each_run_reported(client: TestClient, runs: dict[s
         "last": runs["c"][-1][1], "last_step": runs["c"][-1][0], "best": best[1], "best_step": best[0], "count": 40,
     }  # fmt: skip
     assert (a["metrics"]["loss"]["best"], a["metrics"]["loss"]["best_step"]) == (4.0, 2)
+
+
+def test_runs_of_other_projects_are_missing(client: TestClient) -> None:
+    with client.app.state.db.write() as session:
+        for name in ("mine", "theirs"):
+            add_job(session, id=name, project_id=name, metrics={"AP": 1.0})
+    client.headers.update(bearer(make_user(client, "ann", "viewer", project="mine", scope="read")))
+    for path, shown in ((QUERY, "lines"), (TABLE, "rows")):
+        answer = client.post(path, json={"runs": ["theirs", "mine"], "metrics": ["AP"]}).json()
+        assert answer["missing"] == ["theirs"]
+        assert len(answer[shown]) == 1
+        assert "theirs" not in str(answer[shown])
 
 
 @pytest.mark.parametrize(
