@@ -79,13 +79,9 @@ class Principal:
         order = list(Scope)
         return order.index(self.scope) >= order.index(scope)
 
-    def path_faults(self, spec: JobSpec) -> list[tuple[str, str]]:
-        """(JSON pointer, message) for each path of a spec that the installation does not let anyone read from."""
-        return path_faults(spec, self.data_roots)
-
     def require_paths(self, spec: JobSpec) -> None:
         """Raises `Problem` 422 for a spec that names files where the installation does not let anyone read."""
-        if faults := self.path_faults(spec):
+        if faults := path_faults(spec, self.data_roots):
             pointer, message = faults[0]
             detail = f"the job spec cannot be used: {pointer}: {message}"
             raise Problem(422, detail, type=INVALID_SPEC, errors=faults)

@@ -75,7 +75,6 @@ def validate(session: Session, me: Principal, value: Any, options: Options) -> V
     needed = needs.find(session, me, spec, options, lock=False)
     faults = [*path_faults(spec, me.data_roots), *needed.faults]
     plan = _plan(spec, needed)
-    faults = [*me.path_faults(spec), *needed.faults]
     return Verdict(
         ok=not faults,
         errors=_faults(faults),

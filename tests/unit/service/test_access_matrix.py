@@ -117,6 +117,7 @@ RULES: dict[str, Rule] = {
     "GET /readyz": anybody(),
     "GET /metrics": Rule(403, 403, 403, OK, 403, OK),
     f"GET {V1}/schema": any_user(),
+    f"GET {V1}/cluster": any_user(),
     # jobs
     f"GET {V1}/jobs": any_user(),
     f"POST {V1}/jobs": changes(params={"project": "ours"}, body=tiny_spec()),
