@@ -81,8 +81,7 @@ class Principal:
 
     def require_paths(self, spec: JobSpec) -> None:
         """Raises `Problem` 422 for a spec that names files where the installation does not let anyone read."""
-        faults = path_faults(spec, self.data_roots)
-        if faults:
+        if faults := path_faults(spec, self.data_roots):
             pointer, message = faults[0]
             detail = f"the job spec cannot be used: {pointer}: {message}"
             raise Problem(422, detail, type=INVALID_SPEC, errors=faults)

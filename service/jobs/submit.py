@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from bcd import crash
 from bcd.spec import JobSpec, SpecError, parse_spec
+from service.access import audit
 from service.access.principal import Principal
 from service.db import Database
 from service.errors import INVALID_SPEC, Problem
@@ -122,5 +123,8 @@ def _insert(
         if origin.type == "retry" and not origin.from_start:
             inherit.take_over(session, origin.parent_id, job)
     write_event(session, "job.state", job, actor="user", data=data, moment=job.created_at)
+    action = f"job.{origin.type}" if origin is not None else "job.submit"
+    parent = {"parent_id": origin.parent_id} if origin is not None else {}
+    audit.record(session, me, action, job.id, project_id=job.project_id, data=parent)
     session.flush()
     return job

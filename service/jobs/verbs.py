@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
+from service.access import audit
 from service.access.principal import Principal
 from service.errors import Problem
 from service.jobs import needs
@@ -29,8 +30,10 @@ def cancel(session: Session, me: Principal, job_id: str) -> Job:
     if job.state in (S.WAITING, S.QUEUED, S.PAUSED):
         cause = "cancelled while it was paused" if job.state == S.PAUSED else "cancelled before it started"
         move(session, job, S.CANCELLED, actor="user", by=me.name, cause=cause)
+        _note(session, me, "job.cancel", job)
     elif job.state in (S.STARTING, S.RUNNING, S.PAUSING):
         move(session, job, S.CANCELLING, actor="user", by=me.name)
+        _note(session, me, "job.cancel", job)
     elif job.state in (S.SUCCEEDED, S.FAILED):
         raise Problem(409, f"job {job.id} has already {job.state}; there is nothing to cancel")
     return job
@@ -41,8 +44,10 @@ def pause(session: Session, me: Principal, job_id: str) -> Job:
     job = to_change(session, me, job_id)
     if job.state in (S.WAITING, S.QUEUED):
         move(session, job, S.PAUSED, actor="user", by=me.name, cause="paused before it started")
+        _note(session, me, "job.pause", job)
     elif job.state in (S.STARTING, S.RUNNING):
         move(session, job, S.PAUSING, actor="user", by=me.name)
+        _note(session, me, "job.pause", job)
     elif job.state not in (S.PAUSING, S.PAUSED):
         raise Problem(409, f"job {job.id} is {job.state}; only a job that waits or runs can be paused")
     return job
@@ -56,6 +61,7 @@ def resume(session: Session, me: Principal, job_id: str) -> Job:
     if job.state == S.PAUSED:
         to, cause = standing(session, job)
         move(session, job, to, actor="user", by=me.name, cause=cause)
+        _note(session, me, "job.resume", job)
     elif job.state == S.PAUSING:
         raise Problem(409, f"job {job.id} is still pausing; resume it once it is paused")
     elif job.state in (S.FAILED, S.CANCELLED):
@@ -90,11 +96,13 @@ def change(session: Session, me: Principal, job_id: str, wanted: Change) -> Job:
         else:
             setattr(job, name, new[name])
     if changed:
-        data = {
-            "by": me.name,
-            "from": {name: old[name] for name in changed},
-            "to": {name: new[name] for name in changed},
-        }
+        now = {name: new[name] for name in changed}
+        data = {"by": me.name, "from": {name: old[name] for name in changed}, "to": now}
         write_event(session, "job.changed", job, actor="user", data=data)
+        _note(session, me, "job.change", job, **now)
         session.flush()
     return job
+
+
+def _note(session: Session, me: Principal, action: str, job: Job, **data: Any) -> None:
+    audit.record(session, me, action, job.id, project_id=job.project_id, data=data)

@@ -53,6 +53,20 @@ def test_each_change_of_access_is_recorded_with_who_and_whence(client: TestClien
     assert made["token"] not in str(newest_first)
 
 
+def test_what_people_do_to_jobs_is_recorded_once(client: TestClient) -> None:
+    job = submit(client)["id"]
+    url = f"/api/v1/jobs/{job}"
+    for verb in ("pause", "pause", "resume", "resume", "cancel", "cancel"):
+        assert client.post(f"{url}/{verb}").is_success or verb == "resume"
+    assert client.patch(url, json={"tags": ["night"]}).status_code == 200
+    copy = client.post(f"{url}/clone", json={"seed": 3}).json()["id"]
+    told = [(row["action"], row["target"], row["project"]) for row in reversed(rows(client))][1:]
+    actions = ("job.submit", "job.pause", "job.resume", "job.cancel", "job.change")
+    assert told == [*((action, job, "default") for action in actions), ("job.clone", copy, "default")]
+    assert rows(client, action="job.clone")[0]["data"] == {"parent_id": job}
+    assert rows(client, action="job.change")[0]["data"] == {"tags": ["night"]}
+
+
 def test_the_first_token_is_recorded_too(client: TestClient) -> None:
     (row,) = rows(client)
     assert (row["action"], row["actor"], row["data"]["from"]) == ("token.create", "-", "run/api-token")

@@ -6,6 +6,7 @@ token of an attempt) get 401 everywhere but on open routes. `OK` is any answer t
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -116,6 +117,7 @@ RULES: dict[str, Rule] = {
     "GET /readyz": anybody(),
     "GET /metrics": Rule(403, 403, 403, OK, 403, OK),
     f"GET {V1}/schema": any_user(),
+    f"GET {V1}/cluster": any_user(),
     # jobs
     f"GET {V1}/jobs": any_user(),
     f"GET {V1}/jobs:count": any_user(),
@@ -123,19 +125,21 @@ RULES: dict[str, Rule] = {
     f"POST {V1}/series:query": any_user(body={"runs": ["job_x"], "metrics": ["AP"]}),
     f"POST {V1}/series:table": any_user(body={"runs": ["job_x"], "metrics": ["AP"]}),
     f"POST {V1}/jobs": changes(params={"project": "ours"}, body=tiny_spec()),
+    f"GET {V1}/jobs:count": any_user(),
+    f"GET {V1}/filter-fields": any_user(),
+    f"POST {V1}/jobs:validate": looks(params={"project": "ours"}, body=tiny_spec()),
+    f"POST {V1}/jobs:batch": any_user(body={"verb": "pause", "ids": ["{job_id}"]}),  # refusals: one for each job
     f"GET {V1}/jobs/{{job_id}}": looks(),
-    f"PATCH {V1}/jobs/{{job_id}}": changes(body={"tags": ["a"]}),
-    f"POST {V1}/jobs/{{job_id}}/cancel": changes(),
+    f"PATCH {V1}/jobs/{{job_id}}": changes(body={"priority": 1}),
     f"POST {V1}/jobs/{{job_id}}/pause": changes(),
     f"POST {V1}/jobs/{{job_id}}/resume": changes(),
     f"POST {V1}/jobs/{{job_id}}/retry": changes(),
     f"POST {V1}/jobs/{{job_id}}/clone": changes(body={}),
-    f"POST {V1}/jobs:validate": looks(params={"project": "ours"}, body=tiny_spec()),
-    f"POST {V1}/jobs:batch": any_user(body={"verb": "cancel", "ids": ["job_nothing"]}),  # each job by its own rule
+    f"POST {V1}/jobs/{{job_id}}/cancel": changes(),
     f"GET {V1}/jobs/{{job_id}}/events": looks(),
-    f"GET {V1}/jobs/{{job_id}}/logs/stream": looks(),
     f"GET {V1}/jobs/{{job_id}}/metrics": looks(),
     f"GET {V1}/jobs/{{job_id}}/logs": looks(),
+    f"GET {V1}/jobs/{{job_id}}/logs/stream": looks(),
     f"GET {V1}/jobs/{{job_id}}/evaluations": looks(),
     f"GET {V1}/jobs/{{job_id}}/artifacts": looks(),
     f"GET {V1}/artifacts/{{artifact_id}}/content": looks(),
@@ -143,6 +147,8 @@ RULES: dict[str, Rule] = {
     f"GET {V1}/jobs/{{job_id}}/mlflow": looks(),
     f"GET {V1}/events": looks(params={"job": "{job_id}"}),
     f"GET {V1}/compare": looks(params={"ids": "{job_id}"}),
+    f"POST {V1}/series:query": any_user(body={"runs": ["{job_id}"], "metrics": ["loss"]}),
+    f"POST {V1}/series:table": any_user(body={"runs": ["{job_id}"], "metrics": ["loss"]}),
     # webhooks
     f"GET {V1}/projects/{{project_id}}/webhooks": manages(),
     f"POST {V1}/projects/{{project_id}}/webhooks": manages(body={"url": "https://hooks.example.org/"}),
@@ -256,12 +262,13 @@ def test_every_route_answers_every_caller_as_its_rule_says(client: TestClient, w
         for name, rule in RULES.items():
             method, path = name.split(" ")
             params = {key: value.format_map(world.ids) for key, value in rule.params.items()}
+            body = json.loads(json.dumps(rule.body).replace("{job_id}", world.job_id))
             for caller, token in world.tokens.items():
                 if rule.before is not None:
                     rule.before(client)
                 headers = {**rule.headers, **(bearer(token) if token else {})}
                 response = bare.request(
-                    method, path.format_map(world.ids), params=params, json=rule.body, headers=headers,
+                    method, path.format_map(world.ids), params=params, json=body, headers=headers,
                     follow_redirects=False,
                 )  # fmt: skip
                 got: int | str = response.status_code
@@ -282,9 +289,15 @@ def test_nothing_of_a_foreign_project_shows(client: TestClient, world: World, wh
         own = submit(foreign, project="theirs")["id"]
         known = {"own": own, "foreign": world.job_id}
 
-        for path in ("", "/metrics", "/logs", "/evaluations", "/artifacts"):
-            hidden = foreign.get(f"{V1}/jobs/{world.job_id}{path}")
-            missing = foreign.get(f"{V1}/jobs/job_nothing{path}")
+        for method, path in (
+            *(("GET", part) for part in ("", "/metrics", "/logs", "/logs/stream", "/events", "/evaluations")),
+            *(("GET", part) for part in ("/artifacts", "/mlflow")),
+            *(("POST", part) for part in ("/cancel", "/pause", "/resume", "/retry", "/clone")),
+            ("PATCH", ""),
+        ):
+            body = None if method == "GET" else {}
+            hidden = foreign.request(method, f"{V1}/jobs/{world.job_id}{path}", json=body)
+            missing = foreign.request(method, f"{V1}/jobs/job_nothing{path}", json=body)
             assert (hidden.status_code, missing.status_code) == (404, 404)
             # as if it did not exist: nothing tells the two apart
             assert hidden.json()["detail"].replace(world.job_id, "ID") == missing.json()["detail"].replace(
@@ -295,7 +308,23 @@ def test_nothing_of_a_foreign_project_shows(client: TestClient, world: World, wh
         assert foreign.get(f"{V1}/events", params={"job": world.job_id}).status_code == 404
         assert foreign.get(f"{V1}/projects/ours").status_code == 404
 
+        for path in ("/series:query", "/series:table"):
+            hidden, missing = (
+                foreign.post(V1 + path, json={"runs": [own, id], "metrics": ["loss"]})
+                for id in (world.job_id, "job_nothing")
+            )
+            assert hidden.text.replace(world.job_id, "ID") == missing.text.replace("job_nothing", "ID")
+        batch = foreign.post(f"{V1}/jobs:batch", json={"verb": "cancel", "ids": [world.job_id]}).json()
+        assert batch["items"][0]["problem"]["status"] == 404
+        assert client.get(f"{V1}/jobs/{world.job_id}").json()["state"] == "running"
+
         assert [job["id"] for job in foreign.get(f"{V1}/jobs").json()["items"]] == [own]
+        for question in ("project:ours", "name:tiny", f"id:{world.job_id}", "loss>0 or state:running"):
+            found = foreign.get(f"{V1}/jobs", params={"filter": question})
+            assert found.status_code in (200, 422)
+            assert world.job_id not in json.dumps(found.json().get("items", []))
+        counted = foreign.get(f"{V1}/jobs:count").json()
+        assert counted["total"] == 1
         assert [project["id"] for project in foreign.get(f"{V1}/projects").json()["items"]] == ["theirs"]
         turns = iter([False, True])
         client.app.state.closing = lambda: next(turns, True)
@@ -304,12 +333,15 @@ def test_nothing_of_a_foreign_project_shows(client: TestClient, world: World, wh
         assert world.job_id not in stream
 
 
-def test_a_foreign_job_is_no_teacher(client: TestClient, world: World) -> None:
-    spec = tiny_spec(teacher={"job": world.job_id}, methods=[{"type": "bckd"}])
-    headers = bearer(str(world.tokens["stranger"]))
-    response = client.post(f"{V1}/jobs", params={"project": "theirs"}, json=spec, headers=headers)
+def test_a_foreign_job_is_no_teacher_and_nothing_to_wait_for(client: TestClient, world: World) -> None:
+    headers, theirs = bearer(str(world.tokens["stranger"])), {"project": "theirs"}
+    taught = tiny_spec(teacher={"job": world.job_id}, methods=[{"type": "bckd"}])
+    response = client.post(f"{V1}/jobs", params=theirs, json=taught, headers=headers)
     assert response.status_code == 422
     assert response.json()["errors"][0]["pointer"] == "/teacher/job"
+    response = client.post(f"{V1}/jobs", params={**theirs, "after": world.job_id}, json=tiny_spec(), headers=headers)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["pointer"] == "?after"
 
 
 def test_a_token_of_another_attempt_opens_nothing(client: TestClient, world: World) -> None:

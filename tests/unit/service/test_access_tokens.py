@@ -192,7 +192,7 @@ def test_a_revoked_first_token_stays_so_at_the_next_start(client: TestClient, se
 
 
 def test_an_event_stream_ends_with_its_token(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.events.endpoints.RECHECK_SECONDS", 0.0)
+    monkeypatch.setattr("service.events.follow.RECHECK_SECONDS", 0.0)
     made = _make(client, scope="read").json()
     rounds = 0
 

@@ -543,6 +543,8 @@ def test_paths_outside_of_the_configured_folders_are_refused(confined: TestClien
         _refused(response, 422)
         assert [error["pointer"] for error in response.json()["errors"]] == [pointer]
         assert "/data, /models" in response.json()["detail"]
+        verdict = confined.post(f"{V1}/jobs:validate", json=spec).json()
+        assert (verdict["ok"], [error["pointer"] for error in verdict["errors"]]) == (False, [pointer])
 
 
 def test_paths_inside_of_the_configured_folders_are_taken(confined: TestClient, client: TestClient) -> None:
