@@ -53,7 +53,7 @@ class Settings:
     start_seconds: float = 120.0  # a cold worker on a busy machine needs a good part of a minute to import torch
     stop_seconds: float = 45.0
     retry_seconds: float = 1.0
-    unplaceable_seconds: float = 600.0
+    unplaceable_seconds: float | None = None  # None: ten minutes; seconds where all of the cluster is this machine
     spares: int | None = None  # idle workers that the dispatcher keeps warm; None: two, or one if there is one CPU
     other_hosts: tuple[str, ...] = ()  # names besides this machine's own for which the API answers
     # Proxies whose X-Forwarded-For and -Proto are believed; without them every caller behind one has its address.
@@ -106,6 +106,12 @@ class Settings:
         """The API's address on its own machine."""
         everywhere = self.api_host in ("0.0.0.0", "::")
         return f"http://{'127.0.0.1' if everywhere else self.api_host}:{self.api_port}"
+
+    @property
+    def unplaceable_patience(self) -> float:
+        if self.unplaceable_seconds is not None:
+            return self.unplaceable_seconds
+        return 600.0 if self.ray_address else 5.0
 
     @property
     def worker_api_url(self) -> str:

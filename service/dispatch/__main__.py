@@ -92,10 +92,10 @@ def _run(settings: Settings, db: Database, stop: threading.Event) -> int:
     answered, told = time.monotonic(), None
     while not stop.is_set():
         pulse.beat()
-        if dispatcher.round():
-            answered = time.monotonic()
-        else:
+        if not dispatcher.round():
             stop.wait(1.0)
+        elif dispatcher.leads:  # who stands by has not asked Ray
+            answered = time.monotonic()
         if backend.listening():
             answered = time.monotonic()
         elif time.monotonic() - answered > RAY_PATIENCE:

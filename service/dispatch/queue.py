@@ -158,7 +158,7 @@ class Queue:
         failures = {}
         for id, why in made.too_large.items():
             absent = next((node.name for node in away if why_too_large(needs[id], [node]) is None), None)
-            until = since[id] + self._settings.unplaceable_seconds
+            until = since[id] + self._settings.unplaceable_patience
             if absent is not None:
                 made.reasons[id] = f"{why}; node {absent}, which has it, is away"
             elif now >= until:

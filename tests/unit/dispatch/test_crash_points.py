@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -93,8 +92,7 @@ class Story:
 
 
 @pytest.fixture
-def story(world: World, monkeypatch: pytest.MonkeyPatch) -> Story:
-    monkeypatch.setattr(time, "time", lambda: world.now)  # one clock for all that is recorded
+def story(world: World) -> Story:
     return Story(world)
 
 

@@ -14,6 +14,7 @@ from service.db import Database
 from service.dispatch.fake_backend import FakeBackend, node
 from service.dispatch.queue import LOOK, Queue, retry_pause
 from service.jobs import service as jobs
+from service.jobs.options import Options
 from service.models import Attempt, Job, JobState, Node, Project
 from tests.helpers.api import ROOT
 
@@ -32,7 +33,7 @@ def make_project(world, name, **quota):
 
 
 def submit_to(world, project, **changes):
-    return jobs.submit(world.db, ROOT, {**SPEC, **changes}, jobs.Options(project=project))[0].id
+    return jobs.submit(world.db, ROOT, {**SPEC, **changes}, Options(project=project))[0].id
 
 
 def test_priority_is_read_from_the_job(world):
@@ -192,7 +193,7 @@ def test_a_job_waits_a_while_for_a_node_that_could_hold_it_before_it_fails(world
     assert world.job(job).state == "queued"
     assert reason(world, job).startswith("needs 1 GPU and there is none: set resources.gpus to 0, or add a node")
     assert " UTC for such a node" in reason(world, job)
-    world.wait(20)
+    world.wait(70, every=10)
     assert world.job(job).state == "failed"
     assert world.job(job).cause.startswith("the job needs 1 GPU and there is none: set resources.gpus to 0")
 

@@ -419,7 +419,7 @@ def test_no_worker_is_blamed_while_the_service_itself_does_not_answer(world):
     world.tick()
     world.report(world.newest(running), RUNNING)
     world.service_up = False
-    world.wait(2 * ALIVE_LEASES * LEASE, every=9)
+    world.wait((ALIVE_LEASES + 2) * LEASE, every=9)
     assert [a.state for job in (starting, running) for a in world.attempts(job)] == ["starting", "running"]
     world.service_up = True
     world.wait(LEASE - 9)  # and then each has a lease to come back
@@ -515,7 +515,7 @@ def test_a_dispatcher_that_wakes_up_after_another_took_over_ends_no_worker_and_n
     assert world.job(job).state == "running"
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_faults_leave_every_job_done_exactly_once(world, seed):
     """Workers die, hang and come back late, the dispatcher restarts; at the end every job has succeeded once."""
     rng = random.Random(seed)
