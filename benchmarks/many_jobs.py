@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -28,13 +28,24 @@ METRICS = (
     "AP", "AP50", "AP75", "APs", "APm", "APl", "loss", "loss/qfl", "loss/giou", "loss/dfl", "loss/bckd_cls",
     "loss/bckd_loc", "grad_norm", "lr", "images_per_second", *(f"AP/{name}" for name in CLASSES),
 )  # fmt: skip
-METHODS = ([], ["bckd"], ["ld"], ["crosskd"], ["pkd"], ["bckd", "ld"], ["fgd"], ["fitnet"], ["gi"])
+METHODS: tuple[list[str], ...] = (
+    [],
+    ["bckd"],
+    ["ld"],
+    ["crosskd"],
+    ["pkd"],
+    ["bckd", "ld"],
+    ["fgd"],
+    ["fitnet"],
+    ["gi"],
+)
 METHOD_SHARES = (0.3, 0.3, 0.08, 0.08, 0.08, 0.06, 0.04, 0.04, 0.02)
 DATA = (
     {"type": "voc", "root": "/data/voc", "classes": list(CLASSES)},
     {"type": "yolo", "root": "/data/yolo", "data_file": "data.yaml"},
     {"type": "digits-scenes-v1"},
 )
+DETECTORS = ("gfl", "atss", "fcos")
 BACKBONES = ("resnet18", "resnet50", "mobilenet_v3_large", "tiny")
 STATES = {"succeeded": 0.86, "failed": 0.08, "cancelled": 0.04, "queued": 0.01, "running": 0.005, "paused": 0.005}
 PROJECTS = tuple(f"project-{i}" for i in range(12))
@@ -117,16 +128,22 @@ def _job(draw: np.random.Generator, number: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@lru_cache(maxsize=1)
 def _spec(group: int) -> tuple[dict[str, Any], dict[str, str | int]]:
+    """The spec of a group's runs and the columns made of it."""
     luck = np.random.default_rng([group, 1])
-    methods = [{"type": name} for name in METHODS[luck.choice(len(METHODS), p=METHOD_SHARES)]]
-    backbone = BACKBONES[luck.integers(len(BACKBONES))]
-    data = DATA[luck.integers(len(DATA))]
+    method = int(luck.choice(len(METHODS), p=METHOD_SHARES))
+    spec, described = _made(method, *(int(luck.integers(len(some))) for some in (DETECTORS, BACKBONES, DATA)))
+    name = f"{spec['name']} {group}"
+    return {**spec, "name": name}, {**described, "name": name}
+
+
+@cache
+def _made(method: int, detector: int, backbone: int, data: int) -> tuple[dict[str, Any], dict[str, str | int]]:
+    methods = [{"type": name} for name in METHODS[method]]
     spec = parse_spec({
-        "name": f"{' '.join(method['type'] for method in methods) or 'baseline'} {backbone} {data['type']} {group}",
-        "data": data,
-        "student": {"detector": ("gfl", "atss", "fcos")[luck.integers(3)], "backbone": backbone},
+        "name": " ".join([*(METHODS[method] or ["baseline"]), BACKBONES[backbone], str(DATA[data]["type"])]),
+        "data": DATA[data],
+        "student": {"detector": DETECTORS[detector], "backbone": BACKBONES[backbone]},
         **({"teacher": {"path": "/teacher.safetensors"}, "methods": methods} if methods else {}),
         "schedule": {"steps": 5000, "batch_size": 16},
     })  # fmt: skip
