@@ -29,6 +29,7 @@ from service.settings import Settings
 log = logging.getLogger("bcd.mirror")
 
 ROWS = 5000  # metric rows copied at a time
+LARGE = 10_000_000  # bytes of a file that is not sent twice only because something behind it failed
 NEVER = 2**31 - 1  # a step that no run reaches
 
 
@@ -67,6 +68,7 @@ class Copier:
         """What is remembered of MLflow may be wrong: ask again."""
         self._experiments.clear()
         self._groups.clear()
+        self._models.forget()
 
     def experiment(self, project: str) -> str:
         if project not in self._experiments:
@@ -100,8 +102,7 @@ class Copier:
             self._save(work, run, done, work.row.event_id)
             return True
         lost: list[str] = []
-        if work.ended:
-            self._save(work, run, done, work.row.event_id)
+        if work.ended and not work.row.complete:
             lost = self._upload(work, run, done)
             self._register(work, run, done)
         self._save(work, run, done, work.newest_event, complete=work.ended, error="; ".join(lost) or None)
@@ -117,7 +118,7 @@ class Copier:
     # ------------------------------------------------------------------------------------------------ pieces
 
     def _begin(self, work: Work, done: dict[str, Any]) -> str:
-        """The job's run, new or one that was made when the answer got lost; with its parameters."""
+        """The job's run: a new one, or one that was made when the answer got lost."""
         job, experiment = work.job, self.experiment(work.job.project_id)
         found = self._mlflow.find_runs([experiment], wanted.JOB, job.id)
         for old in found:
@@ -128,9 +129,9 @@ class Copier:
             self._mlflow.delete_run(twin)
         tags = {wanted.JOB: job.id, "mlflow.note.content": f"[{job.id} in bcd]({work.tags['bcd.url']})"}
         run = fresh[0] if fresh else self._mlflow.create_run(experiment, job.name, job.created_at, tags)
-        self._mlflow.log(run, params=wanted.params_of(job))
+        before = bool(found) or bool(done.get("before"))
         done.clear()
-        done["experiment"] = experiment
+        done |= {"experiment": experiment, "before": before}
         self._save(work, run, done, 0)
         return run
 
@@ -141,11 +142,11 @@ class Copier:
         known: dict[str, str] = done.get("tags", {})
         changed = {key: value for key, value in tags.items() if known.get(key) != value}
         final = [] if done.get("final") else wanted.final_metrics(work.final)
-        self._mlflow.log(run, metrics=[*work.metrics, *final], tags=changed)
-        done["final"] = bool(final) or bool(done.get("final"))
+        params = {} if done.get("params") else wanted.params_of(work.job)
+        self._mlflow.log(run, metrics=[*work.metrics, *final], params=params, tags=changed)
         for key in known.keys() - tags.keys():
             self._mlflow.delete_tag(run, key)
-        done["tags"] = tags
+        done |= {"tags": tags, "params": True, "final": bool(final) or bool(done.get("final"))}
         status, ended_at = wanted.status_of(work.job)
         if done.get("status") != status:
             self._mlflow.update_run(run, status, ended_at)
@@ -180,7 +181,8 @@ class Copier:
                 continue
             sent[path] = artifact.sha256
             done["files"] = sent
-            self._save(work, run, done, work.row.event_id)
+            if artifact.size > LARGE:
+                self._save(work, run, done, work.row.event_id)
         for text in lost:
             log.warning("job %s: %s", work.job.id, text)
         return lost
@@ -197,7 +199,10 @@ class Copier:
         if work.job.state != JobState.SUCCEEDED or not results or f"result/{results[-1].name}" not in sent:
             return
         tags = wanted.version_tags(work.job, work.final, results[-1])
-        done["version"] = self._models.version(work.job, run, tags)
+        tried = bool(done.get("before") or done.get("registering"))
+        done["registering"] = True
+        self._save(work, run, done, work.row.event_id)
+        done["version"] = self._models.version(work.job, run, tags, tried=tried)
         self._save(work, run, done, work.row.event_id)
         self._models.point(work.job)
 
@@ -223,7 +228,7 @@ class Copier:
 def again(session: Session, job_ids: list[str]) -> None:
     """Forget that these jobs were copied: they will be, from scratch. The caller commits."""
     for row in session.scalars(select(Row).where(Row.job_id.in_(job_ids)).with_for_update()):
-        row.run_id, row.done, row.event_id, row.complete = None, {}, 0, False
+        row.run_id, row.done, row.event_id, row.complete = None, {"before": True}, 0, False
 
 
 def read(session: Session, settings: Settings, job_id: str) -> Work:

@@ -241,13 +241,16 @@ class Mlflow:
             for v in answer.get("model_versions", [])
         ]
 
-    def create_version(self, model: str, run: str, folder: str, tags: Mapping[str, str]) -> str:
-        """Register a folder of the run's artifacts as the next version of the model, which is made where needed."""
+    def create_model(self, name: str) -> None:
+        """Make a registered model, unless it is there."""
         try:
-            self._call("POST", "registered-models/create", {"name": model})
+            self._call("POST", "registered-models/create", {"name": name})
         except MlflowRefused as error:
             if error.code != ALREADY:
                 raise
+
+    def create_version(self, model: str, run: str, folder: str, tags: Mapping[str, str]) -> str:
+        """Register a folder of the run's artifacts as the next version of the model."""
         body = {"name": model, "source": f"runs:/{run}/{folder}", "run_id": run, "tags": _pairs(tags)}
         return str(self._call("POST", "model-versions/create", body)["model_version"]["version"])
 

@@ -25,25 +25,37 @@ class Models:
 
     def __init__(self, db: Database, mlflow: Mlflow):
         self._db, self._mlflow = db, mlflow
+        self._aliases: dict[str, dict[str, str]] = {}  # as they are, by model; every model in it is there
 
-    def version(self, job: Job, run: str, tags: Mapping[str, str]) -> str:
-        """The version for the job's run, the one that is there if it was made before; those of other runs go."""
+    def forget(self) -> None:
+        self._aliases.clear()
+
+    def version(self, job: Job, run: str, tags: Mapping[str, str], *, tried: bool) -> str:
+        """The version for the job's run. `tried`: there may be one already; and those of other runs go."""
         model = wanted.model_of(job.project_id, job.name)
         found = None
-        for one in self._mlflow.versions(wanted.JOB, job.id):
+        for one in self._mlflow.versions(wanted.JOB, job.id) if tried else ():
             if one.name == model and one.run == run and found is None:
                 found = one.version
             else:
                 self._mlflow.delete_version(one.name, one.version)
-        return found or self._mlflow.create_version(model, run, "result", tags)
+        if found is not None:
+            return found
+        if model not in self._aliases:
+            self._mlflow.create_model(model)
+            self._aliases[model] = {}
+        return self._mlflow.create_version(model, run, "result", tags)
 
     def point(self, job: Job) -> None:
         """Let the aliases of the job's model point at the right versions of those that there are."""
         model = wanted.model_of(job.project_id, job.name)
         with self._db.read() as session:
             aliases = aliases_of(session, job.project_id, job.name)
+        shown = self._aliases.setdefault(model, {})
         for alias, version in aliases.items():
-            self._mlflow.set_alias(model, alias, version)
+            if shown.get(alias) != version:
+                self._mlflow.set_alias(model, alias, version)
+                shown[alias] = version
 
 
 def aliases_of(session: Session, project: str, name: str) -> dict[str, str]:
