@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,7 +74,7 @@ def clone(
 
     with connect(home) as client:
         spec = dict(client.job(id)["spec"])
-        before = {**spec}
+        before = deepcopy(spec)
         for one in changes or []:
             apply_change(spec, one)
         if seed is not None:
