@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.bcd-setup
 HOME_DIR ?= .bcd
 
-.PHONY: setup demo up test test-unit lint format bench lock clean
+.PHONY: setup demo up test test-unit lint format openapi faults bench lock clean
 
 setup: $(STAMP)
 
@@ -42,6 +42,14 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# After an intended change of the API: the contract that a test holds it to.
+openapi: setup
+	$(BIN)/python -m tests.helpers.openapi
+
+# Break the real installation N times in each way (default: in full, hours) and check every promise.
+faults: setup
+	$(BIN)/python -m tests.faults $(if $(N),--n $(N)) $(if $(ONLY),--only $(ONLY))
 
 bench: setup
 	$(BIN)/python -m benchmarks.train_step

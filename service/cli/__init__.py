@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import backup, data, demo, doctor, evaluate, export, jobs, local, serve, teacher
+from service.cli import access, backup, data, demo, doctor, evaluate, export, jobs, local, serve, teacher, verbs
 from service.cli.console import EXIT_INTERRUPTED, fault_lines, remark, say
 
 app = typer.Typer(
@@ -50,6 +50,10 @@ def _global(
 SERVICE, JOBS, ALONE = "Service", "Jobs", "Without a service"
 app.command("up", rich_help_panel=SERVICE)(serve.up)
 app.command("demo", rich_help_panel=SERVICE)(demo.demo)
+app.command("cluster", rich_help_panel=SERVICE)(access.cluster)
+app.add_typer(access.token, rich_help_panel=SERVICE)
+app.add_typer(access.user, rich_help_panel=SERVICE)
+app.add_typer(access.project, rich_help_panel=SERVICE)
 app.command("backup", rich_help_panel=SERVICE)(backup.backup)
 app.command("restore", rich_help_panel=SERVICE)(backup.restore)
 app.command("submit", rich_help_panel=JOBS)(jobs.submit)
@@ -58,7 +62,12 @@ app.command("watch", rich_help_panel=JOBS)(jobs.watch)
 app.command("compare", rich_help_panel=JOBS)(jobs.compare)
 app.command("logs", rich_help_panel=JOBS)(jobs.logs)
 app.command("download", rich_help_panel=JOBS)(jobs.download)
-app.command("cancel", rich_help_panel=JOBS)(jobs.cancel)
+app.command("cancel", rich_help_panel=JOBS)(verbs.cancel)
+app.command("pause", rich_help_panel=JOBS)(verbs.pause)
+app.command("resume", rich_help_panel=JOBS)(verbs.resume)
+app.command("retry", rich_help_panel=JOBS)(verbs.retry)
+app.command("clone", rich_help_panel=JOBS)(verbs.clone)
+app.command("set", rich_help_panel=JOBS)(verbs.change)
 app.command("train", rich_help_panel=ALONE)(local.train)
 app.command("evaluate", rich_help_panel=ALONE)(evaluate.evaluate)
 app.command("report", rich_help_panel=ALONE)(evaluate.report)

@@ -1,10 +1,11 @@
-"""Commands about jobs on a running service: submit, jobs, watch, compare, cancel, logs, download."""
+"""Commands that submit and look at jobs on a running service: submit, jobs, watch, compare, logs, download."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +13,7 @@ from service.cli.console import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, F
 from service.cli.files import SET_HELP
 
 if TYPE_CHECKING:
-    from service.client import Client, JobRow
+    from service.client import Client, LogLine
 
 Home = Annotated[
     Path | None,
@@ -20,8 +21,10 @@ Home = Annotated[
 ]
 Ids = Annotated[list[str], typer.Argument(help="Ids of jobs.", show_default=False)]
 Id = Annotated[str, typer.Argument(help="Id of a job.", show_default=False)]
-LOG_POLL_SECONDS = 1.0
-STATE_HELP = "Only jobs in this state: waiting, queued, starting, running, cancelling, succeeded, failed or cancelled."
+STATE_HELP = (
+    "Only jobs in this state: waiting, queued, starting, running, pausing, paused, cancelling, succeeded, failed or "
+    "cancelled."
+)
 
 
 def connect(home: Path | None) -> Client:
@@ -40,6 +43,19 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option("--idempotency-key", help="Submitting again with the same key gives the same job.")
     ] = None,
+    project: Annotated[str | None, typer.Option("--project", help="Project of the job. [default: default]")] = None,
+    priority: Annotated[int | None, typer.Option("--priority", help="-100 to 100; higher goes first.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A word for finding it again. Repeatable.")] = None,
+    group: Annotated[str | None, typer.Option("--group", help="Name for runs that are looked at together.")] = None,
+    after: Annotated[
+        list[str] | None, typer.Option("--after", help="Id of a job that must have succeeded first. Repeatable.")
+    ] = None,
+    retries: Annotated[
+        int | None, typer.Option("--retries", help="How often a failure of the job itself is tried again (0 to 10).")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Submit nothing: say what it would do, cost and be refused for.")
+    ] = False,
     home: Home = None,
 ) -> None:
     """Submit a job and print its id.
@@ -49,35 +65,59 @@ def submit(
     from service.cli.files import read_spec
 
     spec = read_spec(file, change, seed=seed)
+    options: dict[str, Any] = {
+        "project": project, "priority": priority, "tags": tag or (), "group": group, "after": after or (),
+        "retries": retries,
+    }  # fmt: skip
     with connect(home) as client:
-        job = client.submit(spec, idempotency_key)
+        if dry_run:
+            _dry_run(client.validate(spec, **options))
+            return
+        job = client.submit(spec, idempotency_key, **options)
         say(job["id"])
         if watch:
             _watch(client, [job["id"]])
 
 
 def list_jobs(
+    filter: Annotated[
+        list[str] | None,
+        typer.Argument(help="Only these, such as: state:failed method:bckd 'AP>30' tag:night", show_default=False),
+    ] = None,
     state: Annotated[str | None, typer.Option("--state", help=STATE_HELP)] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many, newest first.")] = 20,
+    sort: Annotated[
+        str | None, typer.Option("--sort", help="Such as -best.AP (best first), name, -priority. [default: newest]")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many.")] = 20,
     home: Home = None,
 ) -> None:
     """List jobs, newest first."""
+    from itertools import islice
+
     from service.cli import render
 
+    wanted = {"filter": " ".join(filter) if filter else None, "state": state, "sort": sort}
     with connect(home) as client:
-        found: list[JobRow] = []
-        cursor = None
-        while len(found) < limit:
-            page = client.jobs(state=state, limit=min(100, limit - len(found)), cursor=cursor)
-            found += page["items"]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                break
+        found = list(islice(client.each_job(**wanted, limit=min(200, limit)), limit))
     if found:
         console = out()
         console.print(render.jobs_table(found, time.time(), console.width))
+    elif filter or state:
+        remark("no job fits that")
     else:
-        remark(f"no jobs in state {state}" if state else "no jobs yet: submit one with `bcd submit FILE`")
+        remark("no jobs yet: submit one with `bcd submit FILE`")
+
+
+def _dry_run(verdict: dict[str, Any]) -> None:
+    """Say what a submission would do; exit code 2 where it would be refused."""
+    for fault in verdict["errors"]:
+        remark(f"{fault['pointer'] or '/'}: {fault['detail']}")
+    if not verdict["ok"]:
+        raise typer.Exit(EXIT_BAD_INPUT)
+    from service.cli import render_validate
+
+    for part in render_validate.verdict(verdict):
+        out().print(part)
 
 
 def watch(ids: Ids, home: Home = None) -> None:
@@ -110,40 +150,41 @@ def compare(ids: Ids, home: Home = None) -> None:
         remark("no pair to compare: give runs of one student with and without `teacher` and `methods`, of equal seeds")
 
 
-def cancel(id: Id, home: Home = None) -> None:
-    """Cancel a job. A running one stops at its next step."""
-    with connect(home) as client:
-        job = client.cancel(id)
-    say(f"{job['id']} {job['state']}")
-
-
 def logs(
     id: Id,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", min=1, max=5000, help="Only the last so many lines.")] = None,
+    attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="Only of this attempt.")] = None,
+    level: Annotated[
+        str | None, typer.Option("--level", help="Only of this level and up: debug, info, warning or error.")
+    ] = None,
+    search: Annotated[str | None, typer.Option("--search", help="Only lines that hold this text.")] = None,
     home: Home = None,
 ) -> None:
     """Print the log of a job."""
-    from service.client import TERMINAL
-
+    wanted: dict[str, Any] = {"attempt": attempt, "level": level, "q": search}
     with connect(home) as client:
-        after: int | None = None
+        after = 0
         try:
-            while True:
-                # the state first: lines that come after it are read in the next round
-                ended = client.job(id)["state"] in TERMINAL
-                more = True
-                while more:
-                    page = client.logs(id, after=after)
-                    for line in page["lines"]:
-                        stamp = time.strftime("%H:%M:%S", time.localtime(line["time"]))
-                        say(f"{stamp} {line['level']:<7} {line['text']}")
-                    more = bool(page["lines"])
-                    after = page["lines"][-1]["id"] if more else after
-                if ended or not follow:
-                    return
-                time.sleep(LOG_POLL_SECONDS)
+            if tail is not None:
+                page = client.logs(id, tail=tail, **wanted)
+                _print_lines(page["lines"])
+                after = page["lines"][-1]["id"] if page["lines"] else 0
+            elif not follow:
+                while (page := client.logs(id, after=after, **wanted))["lines"]:
+                    _print_lines(page["lines"])
+                    after = page["lines"][-1]["id"]
+            if follow:
+                for line in client.follow_logs(id, after=after, **wanted):
+                    _print_lines([line])
         except KeyboardInterrupt:
             raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _print_lines(lines: Iterable[LogLine]) -> None:
+    for line in lines:
+        stamp = time.strftime("%H:%M:%S", time.localtime(line["time"]))
+        say(f"{stamp} {line['level']:<7} {line['text']}")
 
 
 def download(

@@ -25,6 +25,8 @@ STATE_STYLES = {
     "failed": "red",
     "cancelled": "yellow",
     "cancelling": "yellow",
+    "pausing": "yellow",
+    "paused": "yellow",
     "waiting": "dim",
     "queued": "dim",
 }
@@ -83,7 +85,7 @@ def state(text: str) -> Text:
 
 def cause(job: Job | JobRow) -> str | None:
     """Why the job is in its state, where that says more than the state."""
-    text = job["cause"]
+    text = job["cause"] or job.get("wait_reason")
     return text if text and job["state"] != "succeeded" and text != job["state"] else None
 
 

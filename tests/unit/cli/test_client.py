@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import time
 
 import httpx
 import pytest
 
-import service.client
 from service.client import ApiError, Client, Event, ServiceUnavailable
 from service.settings import Settings
 from tests.unit.cli.helpers import client_of, job_json, stream
@@ -17,7 +17,7 @@ from tests.unit.cli.helpers import client_of, job_json, stream
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(service.client.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
 
 def test_a_submission_carries_token_and_key():

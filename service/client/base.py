@@ -1,0 +1,143 @@
+"""Requests to one service: address, token, problems as exceptions, streams."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from service.client.errors import ApiError, Dropped, ServiceUnavailable
+from service.settings import Settings
+
+# The server sends a comment every few seconds on a quiet stream; silence beyond this means a dead connection.
+STREAM_SILENCE_SECONDS = 60.0
+
+
+class Api:
+    """Talks to one service. Usable as a context manager; not shared between threads."""
+
+    def __init__(self, url: str, token: str, *, http: httpx.Client | None = None, hint: str = "bcd up"):
+        """`http`: a ready client (tests). `hint`: the command that starts the service, named in errors."""
+        self.url = url.rstrip("/")
+        self._hint = hint
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._http = http or httpx.Client(
+            base_url=self.url,
+            timeout=httpx.Timeout(30.0, connect=5.0),
+            trust_env=not _is_loopback(self.url),  # a proxy of the environment must not see loopback traffic
+        )
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """The client of this machine's installation, or of `BCD_URL` with `BCD_TOKEN` when these are set."""
+        url, token = os.environ.get("BCD_URL"), os.environ.get("BCD_TOKEN")
+        if url and token:
+            return cls(url, token)
+        if url and not _is_loopback(url):  # this machine's token is nothing for another one to see
+            raise ServiceUnavailable(f"BCD_URL names another machine, {url}: set BCD_TOKEN to its token too")
+        hint = f"bcd up --home {settings.home}"
+        try:
+            token = settings.token_file.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            raise ServiceUnavailable(f"no service at {settings.home}: start it with `{hint}`") from None
+        except OSError as error:
+            raise ServiceUnavailable(f"cannot read the token {settings.token_file}: {error.strerror}") from None
+        return cls(url or settings.api_url, token, hint=hint)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _get(self, path: str, **params: Any) -> Any:
+        given = {key: value for key, value in params.items() if value is not None}
+        return json_of(self._request("GET", path, params=given))
+
+    def _request(self, method: str, path: str, *, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, headers={**self._headers, **(headers or {})}, **more)
+        except httpx.ConnectError:
+            raise ServiceUnavailable(self._not_running()) from None
+        except httpx.TransportError as error:
+            raise Dropped(f"{self.url} did not answer: {error or type(error).__name__}") from None
+        _raise_for_problem(response)
+        return response
+
+    def _stream(self, path: str, headers: dict[str, str] | None = None, params: dict[str, Any] | None = None) -> Stream:
+        request = self._http.build_request(
+            "GET",
+            path,
+            headers={**self._headers, **(headers or {})},
+            params=params,
+            timeout=httpx.Timeout(30.0, connect=5.0, read=STREAM_SILENCE_SECONDS),
+        )
+        return Stream(self._http, request)
+
+    def _not_running(self) -> str:
+        return f"the service is not running at {self.url}: start it with `{self._hint}`"
+
+    def _post(self, path: str, body: Any = None, *, method: str = "POST", **params: Any) -> Any:
+        """Send a body, if there is one. The answer's JSON, None where it has none."""
+        given = {key: value for key, value in params.items() if value is not None}
+        more = {} if body is None else {"json": body}
+        answer = self._request(method, path, params=given, **more)
+        return json_of(answer) if answer.content else None
+
+
+class Stream:
+    """`with` over a streamed response whose problem document, if any, has been raised."""
+
+    def __init__(self, http: httpx.Client, request: httpx.Request):
+        self._http, self._request = http, request
+
+    def __enter__(self) -> httpx.Response:
+        self._response = self._http.send(self._request, stream=True)
+        if self._response.is_error:
+            try:
+                self._response.read()
+                _raise_for_problem(self._response)
+            finally:
+                self._response.close()
+        return self._response
+
+    def __exit__(self, *_: object) -> None:
+        self._response.close()
+
+
+def json_of(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        raise ServiceUnavailable(f"something that is not bcd answers at {response.request.url}") from None
+
+
+def _raise_for_problem(response: httpx.Response) -> None:
+    if not response.is_error:
+        return
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
+        problem = {"title": f"HTTP {response.status_code} from {response.request.url}"}
+    raise ApiError(response.status_code, problem)
+
+
+def segment(text: str) -> str:
+    """One path segment: an id that a person typed must not change the route."""
+    return quote(text.strip(), safe="") or "-"
+
+
+def _is_loopback(url: str) -> bool:
+    host = httpx.URL(url).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
