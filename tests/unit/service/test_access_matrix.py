@@ -125,8 +125,6 @@ RULES: dict[str, Rule] = {
     f"POST {V1}/series:query": any_user(body={"runs": ["job_x"], "metrics": ["AP"]}),
     f"POST {V1}/series:table": any_user(body={"runs": ["job_x"], "metrics": ["AP"]}),
     f"POST {V1}/jobs": changes(params={"project": "ours"}, body=tiny_spec()),
-    f"GET {V1}/jobs:count": any_user(),
-    f"GET {V1}/filter-fields": any_user(),
     f"POST {V1}/jobs:validate": looks(params={"project": "ours"}, body=tiny_spec()),
     f"POST {V1}/jobs:batch": any_user(body={"verb": "pause", "ids": ["{job_id}"]}),  # refusals: one for each job
     f"GET {V1}/jobs/{{job_id}}": looks(),
