@@ -1,7 +1,7 @@
 """One attempt of one job, from ticket to final record, in the calling process and without Ray.
 
 The attempt owns its work folder (outbox, checkpoints being written) and removes it once the service has acknowledged
-everything. What the training function does is `bcd.api.run_job`; it is a parameter so that tests can pass another.
+everything. What trains is a parameter: the supervisor passes Ray Train for several processes, tests pass functions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ Together = Callable[[Work, Append, Callable[[], bool]], None]
 
 @dataclass(frozen=True)
 class AttemptArgs:
-    """Which attempt to run and where its things are. All values are plain text, so that they travel anywhere."""
+    """Which attempt to run and where its things are. All values are plain text, so that they travel anywhere.
+
+    `work` is a folder of the worker's own machine. Of a dead worker the dispatcher takes over what its outbox there has
+    left, if it can see it. From another machine it cannot: then the next attempt makes it again, from the last
+    checkpoint that was delivered.
+    """
 
     attempt_id: str
     epoch: int

@@ -18,7 +18,7 @@ from tests.helpers.runs import MemorySink
 from .conftest import Installation, eventually
 from .test_service import assert_whole, listening
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2000)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 LONG = 200  # steps; long enough to be hit in the middle
 TWO = {"resources": {"cpus": 2, "processes": 2}}
@@ -28,16 +28,17 @@ def submit(installation: Installation, steps: int, **changes: Any) -> str:
     return installation.submit(steps, **TWO, **changes)
 
 
-def of_ray_train(installation: Installation, kind: str = "") -> list[psutil.Process]:
-    """The processes that Ray Train has started, all of them or those that train (`RayTrainWorker`)."""
-    kinds = (kind,) if kind else ("TrainController", "RayTrainWorker", "SynchronizationActor")
+def of_ray_train(installation: Installation, *kinds: str) -> list[psutil.Process]:
+    """The processes that Ray Train has started, or those of certain kinds."""
+    known = ("DashboardAgent", "RuntimeEnvAgent", "Supervisor", "IDLE")
     found = []
     for process in installation.tree.processes():
         try:
             title = " ".join(process.cmdline())
         except psutil.Error:
             continue
-        if title.startswith("ray::") and any(name in title for name in kinds):
+        kind = title.removeprefix("ray::").strip()
+        if title.startswith("ray::") and (kind.startswith(kinds) if kinds else not kind.startswith(known)):
             found.append(process)
     return found
 
