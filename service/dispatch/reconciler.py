@@ -37,6 +37,7 @@ from workers.outbox import read_records
 log = logging.getLogger("bcd.dispatch")
 
 DEAD_SIGHTINGS = 2  # the cluster must say `dead` in so many ticks running: the worker's last record may be under way
+SHORTEST_GAP = 5.0  # seconds between two rounds that a busy machine may take
 ALIVE_LEASES = 10  # a worker that answers but cannot reach the service gets so many leases before it is replaced
 
 
@@ -90,7 +91,7 @@ class Reconciler:
         when another dispatcher took over, and what the database raises when it is away.
         """
         live = self._live()
-        if self._clock() - self._seen > self._settings.lease_seconds / 3:
+        if self._clock() - self._seen > max(SHORTEST_GAP, self._settings.lease_seconds / 3):
             self._give_grace()  # nobody could renew a lease while the database was away, or while we were stopped
         self._seen = self._clock()
         self._forget({one.id for one in live})
