@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.bcd-setup
 HOME_DIR ?= .bcd
 
-.PHONY: setup demo up test test-unit lint format openapi faults bench lock clean
+.PHONY: setup demo up test test-unit lint format openapi faults test-postgres bench lock clean
 
 setup: $(STAMP)
 
@@ -27,8 +27,13 @@ up: setup
 
 test: lint
 	# Two processes of one thread each: on two cores quicker than the other way round. The end-to-end tests come alone.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -n 2 --dist loadfile
+	BCD_TEST_DATABASES=sqlite OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests/e2e tests/deployment
+
+# The same tests of everything that touches the database, on PostgreSQL (the machine's, else the package's).
+test-postgres: setup
+	BCD_TEST_DATABASES=postgresql OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit/service tests/unit/dispatch \
+		tests/unit/mirror tests/unit/webhooks -n 2 --dist loadfile
 
 test-unit: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -n 2 --dist loadfile

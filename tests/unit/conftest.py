@@ -5,6 +5,7 @@ Whoever asks for a database runs on SQLite and on PostgreSQL, whoever asks for s
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 
 from service import migrations
 from tests.helpers.postgres import PostgresServer
+
+# `make test` takes one after the other; by hand a test runs on both.
+DATABASES = os.environ.get("BCD_TEST_DATABASES", "sqlite,postgresql").split(",")
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +40,7 @@ def migrated_postgres(postgres: PostgresServer) -> str:
     return url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=DATABASES)
 def database_kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
