@@ -31,8 +31,7 @@ with Tree(Settings.load(sys.argv[1])) as tree:
 def killed(tmp_path):
     """An installation with a job that was running when everything was killed."""
     installation = Installation(tmp_path / "home")
-    environment = {**os.environ, **installation.tree._environment()}
-    environment.pop("BCD_TREE")
+    environment = {**os.environ, **installation.settings.environment()}
     parent = subprocess.Popen(
         [sys.executable, "-c", UP, str(installation.settings.home)], env=environment, stdout=subprocess.PIPE
     )
