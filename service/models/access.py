@@ -14,7 +14,7 @@ DEFAULT_PROJECT = "default"
 
 
 class Role(enum.StrEnum):
-    """What a user may do in a project: look, run jobs, or also set members and webhooks (quotas are for administrators of the installation)."""
+    """What a user may do in a project: look, run jobs, or also set members and webhooks."""
 
     VIEWER = "viewer"
     EDITOR = "editor"
