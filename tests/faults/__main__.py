@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from tests.faults.table import FAULTS
+from tests.faults.table import FAULTS, Fault
 from tests.faults.world import Outcome, World
+from tests.helpers.postgres import PostgresServer
 
 
 def main() -> int:
@@ -43,10 +48,32 @@ def _one(name: str, times: int, seed: int, keep: bool) -> Outcome:
         print(f"  [{name} {time.monotonic() - start:5.0f} s] {text}", file=sys.stderr, flush=True)
 
     say(f"home {folder}")
-    world = World(Path(folder), say, seed=seed, **fault.settings)
+    with ExitStack() as stack:
+        return _played(name, fault, stack, Path(folder), say, times, seed, keep, start)
+
+
+def _played(
+    name: str,
+    fault: Fault,
+    stack: ExitStack,
+    folder: Path,
+    say: Callable[[str], None],
+    times: int,
+    seed: int,
+    keep: bool,
+    start: float,
+) -> Outcome:
+    settings, more = dict(fault.settings), dict[str, Any]()
+    if fault.postgres:
+        more["server"] = server = stack.enter_context(PostgresServer())
+        settings["database_url"] = server.create_database()
+    world = World(folder, say, seed=seed, **settings)
     try:
-        with world:
-            outcome = fault.run(world, times)
+        if fault.starts_itself:
+            outcome = fault.run(world, times, **more)
+        else:
+            with world:
+                outcome = fault.run(world, times, **more)
     except Exception as error:
         traceback.print_exc()
         outcome = Outcome(name, times, broken=[f"the fault could not be played to its end: {error!r}"])
@@ -57,8 +84,6 @@ def _one(name: str, times: int, seed: int, keep: bool) -> Outcome:
     for one in outcome.broken:
         say(f"BROKEN: {one}")
     if not keep and outcome.held:
-        import shutil
-
         shutil.rmtree(folder, ignore_errors=True)
     return outcome
 
