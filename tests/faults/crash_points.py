@@ -1,0 +1,66 @@
+"""Every process dies once at every named point between submit and finish: nothing is lost, nothing is done twice."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from bcd.crash import POINTS
+from tests.faults.world import Outcome, World
+
+STEPS = 40
+# A dead worker is replaced; at all other points the worker must not even notice.
+OF_WORKERS = frozenset({"ticket.fetched", "outbox.first", "result.stored", "final.recorded"})
+# The dispatcher only comes there when a worker was lost.
+NEEDS_A_LOSS = frozenset({"lost.killed", "replay.half", "lost.written", "lost.committed"})
+
+
+def run(world: World, times: int) -> Outcome:
+    """The world is not started yet: its processes learn the points from their environment."""
+    outcome = Outcome(f"crash at {len(POINTS)} points", times)
+    marks = Path(tempfile.mkdtemp(prefix="bcd-crash-marks-"))
+    os.environ |= {"BCD_CRASH_AT": ",".join(POINTS), "BCD_CRASH_ONCE": str(marks)}
+    try:
+        with world:
+            for i in range(times):
+                for name in POINTS:
+                    (marks / name).touch()  # all off
+                for name in POINTS:
+                    _one(world, marks, name, seed=i)
+                    world.say(f"round {i + 1} of {times}: {name}")
+            outcome.counts["crashes"] = times * len(POINTS)
+            world.drain()
+            world.check(outcome)
+    finally:
+        del os.environ["BCD_CRASH_AT"], os.environ["BCD_CRASH_ONCE"]
+    return outcome
+
+
+def _one(world: World, marks: Path, name: str, *, seed: int) -> None:
+    (marks / name).unlink()  # on
+    job = world.submit(STEPS, seed=seed)
+    if name in NEEDS_A_LOSS and world.wait_for_step(job, 5):
+        worker = world.worker(job)
+        if worker is not None:
+            _kill_or_freeze(worker, name)
+    ended = world.wait_for_state(job, ("succeeded",), patience=600)
+    assert ended is not None, world.job(job)
+    until = time.monotonic() + 30
+    while not (marks / name).exists():
+        assert time.monotonic() < until, f"nothing came by the point {name}"
+        time.sleep(0.1)
+    losses = sum(attempt["state"] == "lost" for attempt in ended["attempts"])
+    most = 1 if name in OF_WORKERS | NEEDS_A_LOSS else 0
+    assert losses <= most, f"{name}: {losses} attempts were lost"
+
+
+def _kill_or_freeze(worker: object, name: str) -> None:
+    import psutil
+
+    assert isinstance(worker, psutil.Process)
+    if name == "lost.killed":  # the dispatcher ends only workers that are not dead yet
+        worker.suspend()
+    else:
+        worker.kill()
