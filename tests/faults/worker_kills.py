@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
+from safetensors.numpy import load_file
+
 from tests.faults.world import Outcome, World
 
 STEPS = 120  # a checkpoint every 10
@@ -33,9 +37,15 @@ def run(world: World, times: int) -> Outcome:
 
 
 def result_of(world: World, job: str) -> str:
-    """The hash of a job's result once it has ended."""
+    """The hash of the weights of a job's result once it has ended (files also hold when they were made)."""
     ended = world.wait_for_state(job, ("succeeded", "failed", "cancelled"), patience=600)
     assert ended is not None
     assert ended["state"] == "succeeded", (ended["state"], ended["cause"])
     files = world.ask("GET", f"/jobs/{job}/artifacts").json()["items"]
-    return next(str(file["sha256"]) for file in files if file["type"] == "result")
+    result = next(file for file in files if file["type"] == "result")
+    assert world.settings.storage is not None
+    tensors = load_file(world.settings.storage / "objects" / result["sha256"][:2] / result["sha256"])
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].tobytes())
+    return digest.hexdigest()
