@@ -9,15 +9,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from tests.faults.table import FAULTS, Fault
+from tests.faults.table import FAULTS
 from tests.faults.world import Outcome, World
-from tests.helpers.postgres import PostgresServer
 
 
 def main() -> int:
@@ -48,35 +44,14 @@ def _one(name: str, times: int, seed: int, keep: bool) -> Outcome:
         print(f"  [{name} {time.monotonic() - start:5.0f} s] {text}", file=sys.stderr, flush=True)
 
     say(f"home {folder}")
-    with ExitStack() as stack:
-        return _played(name, fault, stack, Path(folder), say, times, seed, keep, start)
-
-
-def _played(
-    name: str,
-    fault: Fault,
-    stack: ExitStack,
-    folder: Path,
-    say: Callable[[str], None],
-    times: int,
-    seed: int,
-    keep: bool,
-    start: float,
-) -> Outcome:
-    settings, more = dict(fault.settings), dict[str, Any]()
-    if fault.postgres:
-        more["server"] = server = stack.enter_context(PostgresServer())
-        settings["database_url"] = server.create_database()
-    world = World(folder, say, seed=seed, **settings)
-    try:
-        if fault.starts_itself:
-            outcome = fault.run(world, times, **more)
-        else:
+    with fault.around() as setting:
+        world = World(Path(folder), say, seed=seed, **setting.settings)
+        try:
             with world:
-                outcome = fault.run(world, times, **more)
-    except Exception as error:
-        traceback.print_exc()
-        outcome = Outcome(name, times, broken=[f"the fault could not be played to its end: {error!r}"])
+                outcome = fault.run(world, times, **setting.more)
+        except Exception as error:
+            traceback.print_exc()
+            outcome = Outcome(name, times, broken=[f"the fault could not be played to its end: {error!r}"])
     left = world.tree.processes()
     if left:
         outcome.broken.append(f"I7 {len(left)} processes are left after everything was stopped")

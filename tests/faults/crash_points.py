@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bcd.crash import POINTS
-from tests.faults.world import Outcome, World
+from tests.faults.world import Outcome, Setting, World
 
 STEPS = 40
 # A dead worker is replaced; at all other points the worker must not even notice.
@@ -17,24 +19,28 @@ OF_WORKERS = frozenset({"ticket.fetched", "outbox.first", "result.stored", "fina
 NEEDS_A_LOSS = frozenset({"lost.killed", "replay.half", "lost.written", "lost.committed"})
 
 
-def run(world: World, times: int) -> Outcome:
-    """The world is not started yet: its processes learn the points from their environment."""
+@contextmanager
+def around() -> Iterator[Setting]:
+    """Processes learn the points from their environment. A point kills when its mark is not there, and leaves it."""
+    with tempfile.TemporaryDirectory(prefix="bcd-crash-marks-") as folder:
+        for name in POINTS:
+            (Path(folder) / name).touch()  # all off
+        os.environ |= {"BCD_CRASH_AT": ",".join(POINTS), "BCD_CRASH_ONCE": folder}
+        try:
+            yield Setting(more={"marks": Path(folder)})
+        finally:
+            del os.environ["BCD_CRASH_AT"], os.environ["BCD_CRASH_ONCE"]
+
+
+def run(world: World, times: int, marks: Path) -> Outcome:
     outcome = Outcome(f"crash at {len(POINTS)} points", times)
-    marks = Path(tempfile.mkdtemp(prefix="bcd-crash-marks-"))
-    os.environ |= {"BCD_CRASH_AT": ",".join(POINTS), "BCD_CRASH_ONCE": str(marks)}
-    try:
-        with world:
-            for i in range(times):
-                for name in POINTS:
-                    (marks / name).touch()  # all off
-                for name in POINTS:
-                    _one(world, marks, name, seed=i)
-                    world.say(f"round {i + 1} of {times}: {name}")
-            outcome.counts["crashes"] = times * len(POINTS)
-            world.drain()
-            world.check(outcome)
-    finally:
-        del os.environ["BCD_CRASH_AT"], os.environ["BCD_CRASH_ONCE"]
+    for i in range(times):
+        for name in POINTS:
+            _one(world, marks, name, seed=i)
+            world.say(f"round {i + 1} of {times}: {name}")
+    outcome.counts["crashes"] = times * len(POINTS)
+    world.drain()
+    world.check(outcome)
     return outcome
 
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 
-from tests.faults.world import Outcome, World
+from tests.faults.world import Outcome, Setting, World
 from tests.helpers.postgres import PostgresServer
 
 STEPS = 100
+
+
+@contextmanager
+def around() -> Iterator[Setting]:
+    """The database is a PostgreSQL server of its own."""
+    with PostgresServer() as server:
+        yield Setting({"database_url": server.create_database()}, {"server": server})
 
 
 def run(world: World, times: int, server: PostgresServer) -> Outcome:

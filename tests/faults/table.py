@@ -1,10 +1,10 @@
-"""The faults by name: what to run, how often in full, and with which settings."""
+"""The faults by name: what to run, how often in full, and in which setting."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 from tests.faults import (
     corrupt_checkpoints,
@@ -20,27 +20,25 @@ from tests.faults import (
     streams,
     worker_kills,
 )
-from tests.faults.world import Outcome
+from tests.faults.world import Outcome, Setting
 
 
 @dataclass(frozen=True)
 class Fault:
     """`full`: how often it is done by `make faults`."""
 
-    run: Callable[..., Outcome]  # (world, times) and, with `postgres`, `server`
+    run: Callable[..., Outcome]  # (world, times, what `around` gives besides)
     full: int
-    settings: dict[str, Any] = field(default_factory=dict)
-    postgres: bool = False  # the database is a PostgreSQL server of its own
-    starts_itself: bool = False  # it is given a world that is not started yet
+    around: Callable[[], AbstractContextManager[Setting]] = lambda: nullcontext(Setting())
 
 
 FAULTS: dict[str, Fault] = {
     "service-kills": Fault(service_kills.run, 50),
-    "crash-points": Fault(crash_points.run, 5, starts_itself=True),
+    "crash-points": Fault(crash_points.run, 5, crash_points.around),
     "worker-kills": Fault(worker_kills.run, 50),
     "ray-kills": Fault(ray_kills.run, 10),
     "mlflow-outages": Fault(mlflow_outages.run, 10),
-    "postgres-kills": Fault(postgres_kills.run, 10, postgres=True),
+    "postgres-kills": Fault(postgres_kills.run, 10, postgres_kills.around),
     "corrupt-checkpoints": Fault(corrupt_checkpoints.run, 100),
     "frozen-workers": Fault(frozen_workers.run, 10),
     "cut-off": Fault(cut_off.run, 10),

@@ -40,6 +40,14 @@ class Outcome:
         return not self.broken
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What surrounds a world: settings of its installation, and what the fault is given besides."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+
+
 class World:
     """One home and its processes. `say` gets a line of progress now and then."""
 
