@@ -96,7 +96,7 @@ def _replacing(before: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
 
 
 def _each(verb: Verb, ids: list[str] | None, filter: str | None, home: Path | None, **more: Any) -> None:
-    """One verb for many jobs; a line for each. Exit code 1 when one of them was refused."""
+    """One verb for many jobs; a line for each. Exit code 1 when one of them was refused, 2 for ids that nobody has."""
     if bool(ids) == bool(filter):
         raise Fault("give ids of jobs, or --filter", EXIT_BAD_INPUT)
     with connect(home) as client:
@@ -110,5 +110,6 @@ def _each(verb: Verb, ids: list[str] | None, filter: str | None, home: Path | No
             say(f"{one['id']} {one['state']}")
     if not outcomes:
         remark("no job fits that")
-    if any(one["problem"] is not None for one in outcomes):
-        raise typer.Exit(EXIT_FAILED)
+    problems = [one["problem"]["status"] for one in outcomes if one["problem"] is not None]
+    if problems:
+        raise typer.Exit(EXIT_BAD_INPUT if set(problems) <= {404, 422} else EXIT_FAILED)

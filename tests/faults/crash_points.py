@@ -18,6 +18,9 @@ OF_WORKERS = frozenset({"ticket.fetched", "outbox.first", "result.stored", "fina
 # The dispatcher only comes there when a worker was lost.
 NEEDS_A_LOSS = frozenset({"lost.killed", "replay.half", "lost.written", "lost.committed"})
 
+# Passed once in the life of a dispatcher.
+NEEDS_A_NEW_LEADER = frozenset({"leader.taken"})
+
 
 @contextmanager
 def around() -> Iterator[Setting]:
@@ -47,6 +50,8 @@ def run(world: World, times: int, marks: Path) -> Outcome:
 def _one(world: World, marks: Path, name: str, *, seed: int) -> None:
     (marks / name).unlink()  # on
     job = world.submit(STEPS, seed=seed)
+    if name in NEEDS_A_NEW_LEADER:
+        world.kill("dispatcher")
     if name in NEEDS_A_LOSS and world.wait_for_step(job, 5):
         worker = world.worker(job)
         if worker is not None:

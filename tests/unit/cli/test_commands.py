@@ -105,7 +105,7 @@ def test_the_help_names_every_command(run):
 
 
 def test_the_help_shows_defaults_in_brackets_and_whole_paragraphs(run):
-    assert "[default: BCD_HOME, else .bcd]" in run("submit", "--help")[1]
+    assert "[default: BCD_HOME, else .bcd]" in run("watch", "--help")[1]
     assert "[default: runs/NAME-N]" in run("train", "--help")[1]
     assert "Ctrl-C leaves a checkpoint" in run("train", "--help")[1]
 

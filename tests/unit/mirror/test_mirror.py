@@ -248,7 +248,7 @@ def test_the_run_of_a_group_that_somebody_deletes_is_made_again(world):
 
 
 def test_each_project_has_an_experiment_and_models_of_its_own(world):
-    cells = world.project(f"cells{world.server.port}")
+    cells = world.project(f"cells{random.randrange(10**9)}")  # the server is shared with other tests
     here, there = world.finish(world.submit(name="s"), 10.0), world.finish(world.submit(name="s", project=cells), 90.0)
     world.copy()
     assert world.mlflow.find_experiment("bcd") == world.row(here).done["experiment"]

@@ -236,7 +236,7 @@ def test_a_failure_of_the_job_is_final_and_keeps_cause_and_traceback(client: Tes
     now = _job(client, job["id"])
     assert (now["state"], now["cause"]) == ("failed", "loss is not finite")
     assert now["attempts"][0]["traceback"] == "Traceback ..."
-    assert client.get("/api/v1/jobs").json()["items"][0]["attempts"][0]["traceback"] is None
+    assert "Traceback" not in client.get("/api/v1/jobs").text
 
 
 def test_infrastructure_faults_are_retried_until_no_attempt_is_left(settings: Settings) -> None:
