@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.bcd-setup
 HOME_DIR ?= .bcd
 
-.PHONY: setup demo up test test-unit lint format openapi faults test-postgres bench lock clean
+.PHONY: setup demo up test test-unit lint format openapi faults test-postgres test-cluster bench lock clean
 
 setup: $(STAMP)
 
@@ -28,12 +28,17 @@ up: setup
 test: lint
 	# Two processes of one thread each: on two cores quicker than the other way round. The end-to-end tests come alone.
 	BCD_TEST_DATABASES=sqlite OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -n 2 --dist loadfile
-	$(BIN)/python -m pytest tests/e2e tests/deployment
+	$(BIN)/python -m pytest tests/e2e/test_service.py tests/e2e/test_restart.py tests/deployment/test_files.py
 
 # The same tests of everything that touches the database, on PostgreSQL (the machine's, else the package's).
 test-postgres: setup
 	BCD_TEST_DATABASES=postgresql OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit/service tests/unit/dispatch \
 		tests/unit/mirror tests/unit/webhooks -n 2 --dist loadfile
+
+# What takes a cluster: two dispatchers and two apis, several Ray nodes and processes, and a few faults of each kind.
+test-cluster: setup
+	$(BIN)/python -m pytest tests/deployment/test_fleet.py tests/e2e/test_open_ray.py tests/e2e/test_many_workers.py
+	$(BIN)/python -m tests.faults --n 1 --only service-kills --only worker-kills --only stops --only equal-submissions
 
 test-unit: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -n 2 --dist loadfile
