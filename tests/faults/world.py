@@ -204,14 +204,12 @@ class World:
     def _left_over(self, spares: int) -> list[str]:
         until = time.monotonic() + QUIET
         while True:
-            work = self.settings.work
-            folders = [p.name for p in work.iterdir()] if work.is_dir() else []
+            # (folders of workers that were killed stay for an hour, for a look)
             idle = supervisors(self.tree.processes())
-            if not folders and len(idle) <= spares:
+            if len(idle) <= spares:
                 return []
             if time.monotonic() > until:
-                what = f"{len(idle)} workers (at most {spares} idle ones expected), {len(folders)} work folders"
-                return [f"I7 after {QUIET:.0f} s: {what}"]
+                return [f"I7 after {QUIET:.0f} s: {len(idle)} workers, at most {spares} idle ones expected"]
             time.sleep(1.0)
 
     def _mirror(self) -> list[str]:
