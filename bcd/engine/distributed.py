@@ -34,7 +34,7 @@ from bcd.engine.report import RunResult, RunSink, Silent
 from bcd.spec import JobSpec, parse_spec
 
 _CHANNEL = "BCD_CHANNEL"
-_REPORTS = frozenset({"metrics", "log", "phase", "checkpoint", "evaluation", "artifact"})
+_REPORTS = frozenset(name for name in vars(Silent) if not name.startswith("_"))  # all that a sink can be told
 
 
 @dataclass(frozen=True)
