@@ -48,6 +48,9 @@ log = logging.getLogger("bcd.api")
 SMALL_BODY = 16_384
 SMALL_BODIES = tuple(f"/api/v1/{room}" for room in ("session", "tokens", "users", "projects"))
 STORAGE_THREADS = 16  # downloads that may wait for storage at the same time; more of them queue
+# Longer than clients and proxies keep an idle connection (5 to 60 s): the other way round, a request now and then meets
+# a connection that is just being closed, and is lost without an answer.
+KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 2  # what open requests get at shutdown; event streams end by themselves before that
 
 
@@ -157,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = uvicorn.Server(config)

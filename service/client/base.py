@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import time
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -14,6 +15,8 @@ from service.settings import Settings
 
 # The server sends a comment every few seconds on a quiet stream; silence beyond this means a dead connection.
 STREAM_SILENCE_SECONDS = 60.0
+# How long one call waits in all where the service says "too many requests".
+BUSY_PATIENCE_SECONDS = 60.0
 
 
 class Api:
@@ -61,14 +64,21 @@ class Api:
         return json_of(self._request("GET", path, params=given))
 
     def _request(self, method: str, path: str, *, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
-        try:
-            response = self._http.request(method, path, headers={**self._headers, **(headers or {})}, **more)
-        except httpx.ConnectError:
-            raise ServiceUnavailable(self._not_running()) from None
-        except httpx.TransportError as error:
-            raise Dropped(f"{self.url} did not answer: {error or type(error).__name__}") from None
-        _raise_for_problem(response)
-        return response
+        patience = BUSY_PATIENCE_SECONDS
+        while True:
+            try:
+                response = self._http.request(method, path, headers={**self._headers, **(headers or {})}, **more)
+            except httpx.ConnectError:
+                raise ServiceUnavailable(self._not_running()) from None
+            except httpx.TransportError as error:
+                raise Dropped(f"{self.url} did not answer: {error or type(error).__name__}") from None
+            # A request that came too often was not looked at: any method may be repeated.
+            pause = _retry_after(response) if response.status_code == 429 else None
+            if pause is None or pause > patience:
+                _raise_for_problem(response)
+                return response
+            patience -= pause
+            time.sleep(pause)
 
     def _stream(self, path: str, headers: dict[str, str] | None = None, params: dict[str, Any] | None = None) -> Stream:
         request = self._http.build_request(
@@ -109,6 +119,14 @@ class Stream:
 
     def __exit__(self, *_: object) -> None:
         self._response.close()
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds that the answer asks to wait; None where it does not say (or gives a date, which the service never does)."""
+    try:
+        return max(float(response.headers["Retry-After"]), 0.1)
+    except (KeyError, ValueError):
+        return None
 
 
 def json_of(response: httpx.Response) -> Any:

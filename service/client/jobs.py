@@ -13,7 +13,7 @@ import httpx
 
 from bcd.spec import JobSpec
 from service.client.base import Api, json_of, segment
-from service.client.errors import Dropped, ServiceUnavailable
+from service.client.errors import ApiError, Dropped, ServiceUnavailable
 from service.client.types import Artifact, Job, JobPage, JobRow, LogPage, Outcome, Series
 
 Verb = Literal["cancel", "pause", "resume", "retry", "change"]
@@ -216,7 +216,10 @@ class Jobs(Api):
             except Dropped as error:
                 if last:
                     raise ServiceUnavailable(str(error)) from None
-                time.sleep(0.5)
+            except ApiError as error:  # the database is away for a moment
+                if last or error.status != 503:
+                    raise
+            time.sleep(1.0)
         raise AssertionError("unreachable")
 
     def _verb(self, job_id: str, verb: str) -> Job:

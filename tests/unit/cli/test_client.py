@@ -47,6 +47,43 @@ def test_a_submission_whose_answer_got_lost_is_repeated_with_the_same_key():
     assert keys[0] == keys[1]
 
 
+def test_a_submission_waits_for_a_database_that_is_away_for_a_moment():
+    keys = []
+
+    def answer(request):
+        keys.append(request.headers["Idempotency-Key"])
+        if len(keys) < 3:
+            return httpx.Response(503, json={"detail": "the database does not answer"}, headers={"Retry-After": "1"})
+        return httpx.Response(201, json=job_json("job_1"))
+
+    assert client_of(answer).submit({"name": "x"})["id"] == "job_1"
+    assert keys == [keys[0]] * 3
+
+
+def test_a_client_that_asks_too_often_waits_as_long_as_it_is_told(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    answers = iter([("2",), ("7",), ()])
+
+    def answer(request):
+        told = next(answers)
+        if told:
+            return httpx.Response(429, json={"detail": "too many requests"}, headers={"Retry-After": told[0]})
+        return httpx.Response(200, json=job_json("job_1"))
+
+    assert client_of(answer).cancel("job_1")["id"] == "job_1"
+    assert pauses == [2.0, 7.0]
+
+
+def test_a_client_does_not_wait_for_ever(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    busy = httpx.Response(429, json={"detail": "too many requests; try again in 40 s"}, headers={"Retry-After": "40"})
+    with pytest.raises(ApiError, match="try again in 40 s"):
+        client_of(lambda request: busy).job("job_1")
+    assert pauses == [40.0]
+
+
 def test_two_submissions_without_a_key_are_two_jobs():
     keys = []
 
