@@ -51,12 +51,13 @@ STORAGE_THREADS = 16  # downloads that may wait for storage at the same time; mo
 # Longer than clients and proxies keep an idle connection (5 to 60 s): the other way round, a request now and then meets
 # a connection that is just being closed, and is lost without an answer.
 KEEP_ALIVE_SECONDS = 75
+STATEMENT_SECONDS = 30.0  # a single question must not hold the database up for everybody
 GRACE_SECONDS = 2  # what open requests get at shutdown; event streams end by themselves before that
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The application on an existing installation: call `prepare(settings)` first."""
-    db = Database(settings.database_url)
+    db = Database(settings.database_url, statement_seconds=STATEMENT_SECONDS)
 
     traces = telemetry.provider("api")
 

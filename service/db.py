@@ -10,17 +10,24 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 _SQLITE: dict[str, Any] = {"connect_args": {"timeout": 30}}
-# No machine code for statements: it takes longer to make (seconds for a curve) than ours take to run.
-_POSTGRESQL: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"options": "-c jit=off"}}
+
+
+def _postgresql(statement_seconds: float | None) -> dict[str, Any]:
+    # No machine code for statements: it takes longer to make (seconds for a curve) than ours take to run.
+    options = "-c jit=off"
+    if statement_seconds is not None:
+        options += f" -c statement_timeout={round(1000 * statement_seconds)}"
+    return {"pool_pre_ping": True, "connect_args": {"options": options}}
 
 
 class Database:
     """One engine and its sessions. Never make a network call while a session is open."""
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, *, statement_seconds: float | None = None):
+        """`statement_seconds`: PostgreSQL gives up a statement that takes longer."""
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
-        self.engine: Engine = create_engine(url, **(_SQLITE if self.is_sqlite else _POSTGRESQL))
+        self.engine: Engine = create_engine(url, **(_SQLITE if self.is_sqlite else _postgresql(statement_seconds)))
         if self.is_sqlite:
             _prepare_sqlite(self.engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)

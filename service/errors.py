@@ -24,6 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import process_log
 
+STATEMENT_TIMEOUT = "57014"  # PostgreSQL's query_canceled
+
 log = logging.getLogger("bcd.api")
 
 STALE_ATTEMPT = "urn:bcd:stale-attempt"
@@ -94,6 +96,8 @@ def install(app: FastAPI) -> None:
     async def _no_database(request: Request, error: Exception) -> Response:
         log.error("the database did not answer: %s request_id=%s", error, request_id(request.scope))
         detail = "the database does not answer right now; nothing was changed, try again"
+        if getattr(getattr(error, "orig", None), "sqlstate", None) == STATEMENT_TIMEOUT:
+            detail = "this took the database too long and was given up; ask for less at once"
         return problem_response(request.scope, Problem(503, detail, headers={"Retry-After": "1"}))
 
     for kind in (OperationalError, InterfaceError, PoolTimeout):

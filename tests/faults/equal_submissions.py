@@ -38,7 +38,6 @@ async def _round(world: World, key: str, seed: int) -> tuple[list[str], list[int
     async with httpx.AsyncClient(
         base_url=world.settings.api_url, headers=headers, limits=limits, timeout=120, trust_env=False
     ) as http:
-
         dropped = list[int]()
 
         async def one(number: int) -> tuple[str | None, int]:

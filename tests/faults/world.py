@@ -71,14 +71,17 @@ class World:
 
     # ------------------------------------------------------------------------------------------------- jobs
 
-    def submit(self, steps: int = 20, *, patience: float = 300.0, **changes: Any) -> str:
-        """Submit as a careful client does: with a key, again and again until the service has answered."""
+    def submit(self, steps: int = 20, *, at: str | None = None, patience: float = 300.0, **changes: Any) -> str:
+        """Submit as a careful client does: with a key, again and again until the service has answered.
+
+        `at`: the address of another api than the tree's.
+        """
         key, until = secrets.token_hex(8), time.monotonic() + patience
         while True:
             try:
                 headers = {"Idempotency-Key": key, **self.auth()}
                 answer = httpx.post(
-                    f"{self.settings.api_url}/api/v1/jobs", json=spec(steps, **changes), headers=headers,
+                    f"{at or self.settings.api_url}/api/v1/jobs", json=spec(steps, **changes), headers=headers,
                     timeout=10, trust_env=False,
                 )  # fmt: skip
                 if answer.status_code < 500:

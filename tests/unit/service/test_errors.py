@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.db import Database
 from service.settings import Settings
 from tests.helpers.api import make_client
 
@@ -116,6 +118,22 @@ def test_a_database_that_does_not_answer_is_a_503_to_try_again(settings: Setting
         response = client.get("/locked")
     assert "SELECT" not in str(_is_problem(response, 503))
     assert response.headers["Retry-After"] == "1"
+
+
+def test_postgresql_gives_up_what_takes_too_long(database_url: str, settings: Settings) -> None:
+    if database_url.startswith("sqlite"):
+        pytest.skip("SQLite has no limit on statements")
+    app, db = create_app(settings), Database(database_url, statement_seconds=0.2)
+
+    @app.get("/slow")
+    def slow() -> None:
+        with db.read() as session:
+            session.execute(text("SELECT pg_sleep(20)"))
+
+    with TestClient(app) as client:
+        body = _is_problem(client.get("/slow"), 503)
+    db.close()
+    assert "too long" in str(body["detail"])
 
 
 def test_a_missing_database_is_a_503_not_a_crash(tmp_path: Path, settings: Settings) -> None:
