@@ -1,8 +1,8 @@
 """What the service adds to a job: the same spec by `bcd train` and through the service, in turns.
 
-`python -m benchmarks.overhead [--steps 1500] [--rounds 3]`. Starts a whole installation (API, dispatcher, Ray, MLflow) in
-a temporary folder. Both are timed as a person waits: from the command, or the submission, to the end (results stored,
-checkpoint kept). `bcd train` runs while the idle installation is up, so both share the machine with it.
+`python -m benchmarks.overhead [--steps 1500] [--rounds 3]`. Starts a whole installation (API, dispatcher, Ray,
+MLflow) in a temporary folder. Both are timed as a person waits: from the command, or the submission, to the end
+(results stored, checkpoint kept). The idle installation is up while `bcd train` runs, so both share the machine.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def main() -> None:
                 while tree.warm_workers() == 0:
                     time.sleep(0.2)
                 pairs.append((alone(spec, folder), served(spec, client)))
-                print("bcd train %.1f s, through the service %.1f s" % pairs[-1], flush=True)
+                print("bcd train {:.1f} s, through the service {:.1f} s".format(*pairs[-1]), flush=True)
     ratios = [service / train for train, service in pairs]
     print(heading("service"))
     print(f"bcd train, median             {statistics.median(train for train, _ in pairs):6.1f} s")

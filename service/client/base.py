@@ -122,7 +122,7 @@ class Stream:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds that the answer asks to wait; None where it does not say (or gives a date, which the service never does)."""
+    """Seconds that the answer asks to wait; None where it names no number."""
     try:
         return max(float(response.headers["Retry-After"]), 0.1)
     except (KeyError, ValueError):

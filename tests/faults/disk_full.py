@@ -66,7 +66,7 @@ def _one(world: World, outcome: Outcome, room: str, disk: Path, *, seed: int) ->
 
 
 def _refusal(world: World) -> str | None:
-    """What was wrong with the refusal; an acceptance is none: a few bytes may have been left in the database's files."""
+    """What was wrong with the refusal; to accept is right too: its files may have had a few bytes left."""
     answer = httpx.post(
         f"{world.settings.api_url}/api/v1/jobs", json=spec(2), headers=world.auth(), timeout=60, trust_env=False
     )
