@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.bcd-setup
 HOME_DIR ?= .bcd
 
-.PHONY: setup demo up test test-unit lint format openapi faults test-postgres test-cluster bench lock clean
+.PHONY: setup web demo up test test-unit lint format openapi faults test-postgres test-cluster bench lock clean
 
 setup: $(STAMP)
 
@@ -19,10 +19,19 @@ $(STAMP): requirements.lock pyproject.toml
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+# The web UI, from service/web/ to service/static/; again only when something of it has changed.
+WEB := $(shell find service/web -path service/web/node_modules -prune -o -type f -not -name schema.d.ts -print)
+
+web: service/static/index.html
+
+service/static/index.html: $(WEB) docs/openapi.json | $(STAMP)
+	@echo "Building the web UI"
+	@$(BIN)/python service/hatch_build.py
+
 demo: setup
 	@$(BIN)/bcd demo --home $(HOME_DIR)
 
-up: setup
+up: setup web
 	@$(BIN)/bcd up --home $(HOME_DIR)
 
 test: lint

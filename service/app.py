@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import uvicorn
 from anyio import CapacityLimiter, to_thread
@@ -31,7 +32,7 @@ import service.logs.endpoints
 import service.mirror.endpoints
 import service.results.endpoints
 import service.webhooks.endpoints
-from service import conditional, errors, migrations, openapi, pages, process_log, telemetry
+from service import conditional, errors, frontend, migrations, openapi, pages, process_log, telemetry
 from service.access.first import ensure_first
 from service.access.gate import Calls, Gate, SecurityHeaders
 from service.access.limits import RateLimits
@@ -55,8 +56,11 @@ STATEMENT_SECONDS = 30.0  # a single question must not hold the database up for 
 GRACE_SECONDS = 2  # what open requests get at shutdown; event streams end by themselves before that
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application on an existing installation: call `prepare(settings)` first."""
+def create_app(settings: Settings, *, web: Path | None = frontend.FOLDER) -> FastAPI:
+    """The application on an existing installation: call `prepare(settings)` first.
+
+    `web`: where the built web UI is; None, or a folder without it: the API alone.
+    """
     db = Database(settings.database_url, statement_seconds=STATEMENT_SECONDS)
 
     traces = telemetry.provider("api")
@@ -102,6 +106,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(service.attempts.endpoints.router, prefix="/api/v1", dependencies=attempt)
     app.include_router(pages.router)
     app.include_router(service.health.endpoints.router)
+    if web is not None and frontend.is_built(web):
+        app.mount("/", frontend.frontend(web))  # whatever is nothing else
+    else:
+        app.include_router(pages.without_web)
     app.state.registry = CollectorRegistry()
     app.state.registry.register(Installation(db))
 

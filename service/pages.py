@@ -40,7 +40,10 @@ def _limited(request: Request) -> None:
 router = APIRouter(include_in_schema=False, dependencies=[Depends(_limited)])
 
 
-@router.get("/")
+without_web = APIRouter(include_in_schema=False, dependencies=[Depends(_limited)])
+
+
+@without_web.get("/")
 def home() -> RedirectResponse:
     return RedirectResponse("/docs")
 

@@ -14,6 +14,7 @@ import typer
 from service.cli.console import Fault, say
 from service.cli.jobs import Home
 from service.cli.place import settings_of, settings_to_start, write_ports
+from service.frontend import is_built
 
 if TYPE_CHECKING:
     from service.client import Client
@@ -120,11 +121,21 @@ def addresses(settings: Settings) -> list[str]:
     """Where a person finds what."""
     usual = settings.home == type(settings).load(None).home
     return [
+        f"Web UI     {sign_in_link(settings)}" if is_built() else "Web UI     not built: `make web` does that",
         f"API docs   {settings.api_url}/docs",
         f"MLflow     {settings.mlflow_url} (some seconds after the rest)",
         f"API token  {settings.token_file}",
         *([] if usual else [f"Commands   find it with --home {settings.home}, or with BCD_HOME set to that"]),
     ]
+
+
+def sign_in_link(settings: Settings) -> str:
+    """The address of the web UI that signs its reader in. What is behind # stays in the browser: no server sees it."""
+    try:
+        token = settings.token_file.read_text(encoding="utf-8").strip()
+    except OSError:
+        return f"{settings.api_url}/"
+    return f"{settings.api_url}/#token={token}"
 
 
 @contextmanager

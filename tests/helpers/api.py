@@ -47,7 +47,7 @@ def make_settings(tmp_path: Path, **overrides: Any) -> Settings:
 
 def make_client(settings: Settings, *, token: str | None = "owner", raise_errors: bool = False) -> TestClient:
     """A client of the API as its owner; `token=None` sends no token, another text is sent as it is."""
-    client = TestClient(create_app(settings), raise_server_exceptions=raise_errors)
+    client = TestClient(create_app(settings, web=None), raise_server_exceptions=raise_errors)
     if token is not None:
         sent = owner_token(settings) if token == "owner" else token
         client.headers["Authorization"] = f"Bearer {sent}"

@@ -1,0 +1,63 @@
+import { Code, Modal, Table } from "@mantine/core";
+import { useNavigate } from "@tanstack/react-router";
+import { type JSX, useEffect, useRef, useState } from "react";
+
+import { usePreference } from "@/lib/preferences";
+
+import { PAGES } from "./Shell";
+
+const ELSEWHERE: [string, string][] = [
+  ["/", "go to the filter"],
+  ["x", "select the row"],
+  ["c", "compare the selected"],
+  ["e", "export"],
+  ["j / k", "next and previous image"],
+  ["[ / ]", "less and more smoothing"],
+  ["Esc", "close"],
+  ["?", "this list"],
+];
+
+/** Single keys that go to pages (`g` and a letter) and the list of all keys. They can be turned off (WCAG 2.1.4). */
+export function Shortcuts(): JSX.Element {
+  const [on] = usePreference("shortcuts", true);
+  const [help, setHelp] = useState(false);
+  const waiting = useRef(0);
+  const navigate = useNavigate();
+  useEffect(() => {
+    if (!on) return undefined;
+    const listen = (event: KeyboardEvent): void => {
+      if (isTyping(event) || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.key === "?") setHelp(true);
+      else if (event.key === "g") waiting.current = event.timeStamp;
+      else if (event.timeStamp - waiting.current < 1500) {
+        waiting.current = 0;
+        const page = PAGES.find((one) => one.key === event.key);
+        if (page !== undefined) void navigate({ to: page.to });
+      }
+    };
+    window.addEventListener("keydown", listen);
+    return () => window.removeEventListener("keydown", listen);
+  }, [on, navigate]);
+  return (
+    <Modal opened={help} onClose={() => setHelp(false)} title="Keys" closeButtonProps={{ "aria-label": "Close" }}>
+      <Table>
+        <Table.Tbody>
+          {[...PAGES.map((page): [string, string] => [`g ${page.key}`, page.label]), ...ELSEWHERE].map(([key, what]) => (
+            <Table.Tr key={key}>
+              <Table.Td>
+                <Code>{key}</Code>
+              </Table.Td>
+              <Table.Td>{what}</Table.Td>
+            </Table.Tr>
+          ))}
+        </Table.Tbody>
+      </Table>
+    </Modal>
+  );
+}
+
+/** Is the person writing into something? Then keys are letters. */
+export function isTyping(event: KeyboardEvent): boolean {
+  const at = event.target;
+  return at instanceof HTMLElement && (at.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(at.tagName));
+}

@@ -1,0 +1,36 @@
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from "@tanstack/react-router";
+
+import { parseSearch, stringifySearch } from "@/lib/search";
+import { compareSearch } from "@/pages/compare/search";
+import { jobSearch } from "@/pages/job/search";
+import { jobsSearch } from "@/pages/jobs/search";
+import { newSearch } from "@/pages/new/search";
+
+import { Root } from "./Root";
+
+const root = createRootRoute({ component: Root });
+
+// One line for each page; what an address may hold stands in the page's own search.ts.
+const routes = [
+  createRoute({ getParentRoute: () => root, path: "/", component: lazyRouteComponent(() => import("@/pages/overview/Page")) }),
+  createRoute({ getParentRoute: () => root, path: "/jobs", validateSearch: jobsSearch, component: lazyRouteComponent(() => import("@/pages/jobs/Page")) }),
+  createRoute({ getParentRoute: () => root, path: "/jobs/$id", validateSearch: jobSearch, component: lazyRouteComponent(() => import("@/pages/job/Page")) }),
+  createRoute({ getParentRoute: () => root, path: "/compare", validateSearch: compareSearch, component: lazyRouteComponent(() => import("@/pages/compare/Page")) }),
+  createRoute({ getParentRoute: () => root, path: "/new", validateSearch: newSearch, component: lazyRouteComponent(() => import("@/pages/new/Page")) }),
+  createRoute({ getParentRoute: () => root, path: "/cluster", component: lazyRouteComponent(() => import("@/pages/cluster/Page")) }),
+  createRoute({ getParentRoute: () => root, path: "/settings", component: lazyRouteComponent(() => import("@/pages/settings/Page")) }),
+] as const;
+
+export const router = createRouter({
+  routeTree: root.addChildren(routes),
+  parseSearch,
+  stringifySearch,
+  defaultPreload: "intent",
+  scrollRestoration: true,
+});
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}

@@ -1,0 +1,15 @@
+import { numeric, oneOf, type Search, text } from "@/lib/search";
+
+export const TABS = ["live", "results", "images", "log", "spec", "artifacts", "lineage"] as const;
+export type Tab = (typeof TABS)[number];
+
+export interface JobSearch {
+  tab?: Tab | undefined;
+  q?: string | undefined;
+  level?: string | undefined;
+  attempt?: number | undefined;
+}
+
+export function jobSearch(search: Search): JobSearch {
+  return { tab: oneOf(search["tab"], TABS), q: text(search["q"]), level: text(search["level"]), attempt: numeric(search["attempt"]) };
+}

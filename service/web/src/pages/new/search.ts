@@ -1,0 +1,10 @@
+import { type Search, text } from "@/lib/search";
+
+export interface NewSearch {
+  /** A job to begin from. */
+  from?: string | undefined;
+}
+
+export function newSearch(search: Search): NewSearch {
+  return { from: text(search["from"]) };
+}
