@@ -64,7 +64,7 @@ export default function Page(): JSX.Element {
     enabled: !jobs.isError,
   });
   // Rows that are there change in place. New ones would push others away under the pointer: they wait to be asked for.
-  useLive(["job.state", "job.submitted"], (events) => {
+  useLive(["job.state", "job.changed"], (events) => {
     const known = new Set(jobs.data?.pages.flatMap((page) => page.items.map((job) => job.id)));
     const fresh = events.filter((event) => event.job_id !== null && !known.has(event.job_id));
     if (fresh.length > 0 && known.size > 0) setNews((before) => before + new Set(fresh.map((event) => event.job_id)).size);

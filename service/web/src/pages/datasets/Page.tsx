@@ -1,0 +1,11 @@
+import type { JSX } from "react";
+
+import { Page as Frame } from "@/components/Page";
+
+export default function Page(): JSX.Element {
+  return (
+    <Frame title="datasets" name="datasets">
+      {null}
+    </Frame>
+  );
+}
