@@ -10,6 +10,7 @@ import { compact } from "@/lib/format";
 
 import { look } from "./palette";
 
+
 export interface Line {
   id: string;
   label: string;
@@ -52,7 +53,7 @@ export function Lines({ title, xLabel, yLabel, lines, references = [], height = 
     const rule = dark ? "#31363c" : "#e3e7eb";
     const axis = { stroke: ink, grid: { stroke: rule, width: 1 }, ticks: { stroke: rule, width: 1 }, font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif" };
     const tables: uPlot.AlignedData[] = [];
-    const series: uPlot.Series[] = [{ label: xLabel, value: (_, x) => (x === null ? "" : xFormat(x)) }];
+    const series: uPlot.Series[] = [{ label: xLabel, value: (_, x: number | null) => (x === null ? "" : xFormat(x)) }];
     const bands: uPlot.Band[] = [];
     for (const line of lines) {
       const { color, dash } = look(line.method, dark);
@@ -74,15 +75,18 @@ export function Lines({ title, xLabel, yLabel, lines, references = [], height = 
       series.push({ label: reference.label, stroke: look(reference.method, dark).color, width: 1.4, dash: [3, 3], points: { show: false }, value: () => compact(reference.y) });
       tables.push([[Math.min(...xs), Math.max(...xs)], [reference.y, reference.y]]);
     }
+    // uPlot names its kinds of scale (3: logarithmic) in a const enum, which a bundler cannot read.
+    // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment
+    const scale: uPlot.Scale = logY ? { distr: 3 } : {};
     const data = tables.length === 0 ? ([[]] as unknown as uPlot.AlignedData) : uPlot.join(tables);
     const chart = new uPlot(
       {
         width,
         height,
-        scales: { x: { time: false }, y: { distr: logY ? 3 : 1 } },
+        scales: { x: { time: false }, y: scale },
         axes: [
           { ...axis, label: xLabel, values: (_, splits) => splits.map(xFormat) },
-          { ...axis, label: yLabel, size: 62, values: (_, splits) => splits.map((y) => (y === null ? "" : compact(y))) },
+          { ...axis, label: yLabel, size: 62, values: (_, splits) => splits.map((y: number | null) => (y === null ? "" : compact(y))) },
         ],
         series,
         bands,
