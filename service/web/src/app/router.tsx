@@ -5,7 +5,6 @@ import { compareSearch } from "@/pages/compare/search";
 import { jobSearch } from "@/pages/job/search";
 import { jobsSearch } from "@/pages/jobs/search";
 import { newSearch } from "@/pages/new/search";
-import { sweepSearch } from "@/pages/sweep/search";
 
 import { Root } from "./Root";
 
@@ -18,10 +17,6 @@ const routes = [
   createRoute({ getParentRoute: () => root, path: "/jobs/$id", validateSearch: jobSearch, component: lazyRouteComponent(() => import("@/pages/job/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/compare", validateSearch: compareSearch, component: lazyRouteComponent(() => import("@/pages/compare/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/new", validateSearch: newSearch, component: lazyRouteComponent(() => import("@/pages/new/Page")) }),
-  createRoute({ getParentRoute: () => root, path: "/sweeps", component: lazyRouteComponent(() => import("@/pages/sweeps/Page")) }),
-  createRoute({ getParentRoute: () => root, path: "/sweeps/$name", validateSearch: sweepSearch, component: lazyRouteComponent(() => import("@/pages/sweep/Page")) }),
-  createRoute({ getParentRoute: () => root, path: "/models", component: lazyRouteComponent(() => import("@/pages/models/Page")) }),
-  createRoute({ getParentRoute: () => root, path: "/datasets", component: lazyRouteComponent(() => import("@/pages/datasets/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/cluster", component: lazyRouteComponent(() => import("@/pages/cluster/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/settings", component: lazyRouteComponent(() => import("@/pages/settings/Page")) }),
 ] as const;
