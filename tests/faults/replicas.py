@@ -42,7 +42,7 @@ def run(world: World, times: int) -> Outcome:
             victim = world.random.choice(["api", "dispatcher", *replicas])
             replica = replicas.get(victim)
             outcome.counts["kills"] = outcome.counts.get("kills", 0) + (
-                replica.kill() if replica is not None else world.kill(victim)
+                replica.kill() if replica is not None else world.kill_once_there(victim)
             )
             world.say(f"{i + 1} of {times}: {victim} killed, {len(world.acknowledged)} of {jobs} jobs accepted")
         world.drain(patience=60 + 20 * jobs)

@@ -18,7 +18,7 @@ def run(world: World, times: int) -> Outcome:
     for i in range(times):
         time.sleep(world.random.uniform(1.0, 6.0))
         victims = world.random.choice([("api",), ("dispatcher",), ("api", "dispatcher")])
-        done = [name for name in victims if world.kill(name)]
+        done = [name for name in victims if world.kill_once_there(name)]
         outcome.counts["kills"] = outcome.counts.get("kills", 0) + len(done)
         if i % 10 == 9:
             world.say(f"{i + 1} of {times} rounds of kills, {len(world.acknowledged)} of {jobs} jobs accepted")

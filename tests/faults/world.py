@@ -168,6 +168,15 @@ class World:
             return False
         return True
 
+    def kill_once_there(self, name: str, patience: float = 30.0) -> bool:
+        """`kill`, as soon as the process is there: after a crash it is started again with a growing pause."""
+        until = time.monotonic() + patience
+        while not self.kill(name):
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.1)
+        return True
+
     def worker(self, job_id: str, patience: float = 60.0) -> psutil.Process | None:
         """The process that trains the newest attempt of a job: the one that holds its outbox open."""
         until = time.monotonic() + patience

@@ -58,7 +58,6 @@ class Stream {
     // An EventSource sends the last id by itself only when it reconnects by itself; ours are new ones.
     const after = this.last === null ? "-1" : this.last;
     const address = `/api/v1/events?topics=${encodeURIComponent(this.topics)}&after=${after}`;
-    const first = this.last === null;
     this.become(this.state === "lost" ? "lost" : "connecting");
     const source = new EventSource(address, { withCredentials: true });
     this.source = source;
@@ -66,8 +65,9 @@ class Stream {
       this.pause = SHORTEST_PAUSE;
       clearInterval(this.poll);
       this.poll = undefined;
+      const again = this.state === "lost";
       this.become("open");
-      if (!first) this.deliver();
+      if (again) this.deliver(); // what happened meanwhile may have no event behind the last one seen
     };
     source.onmessage = (message: MessageEvent<string>) => {
       if (message.lastEventId !== "") this.last = message.lastEventId;

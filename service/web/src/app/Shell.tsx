@@ -92,8 +92,8 @@ function UserMenu({ me }: { me: Me }): JSX.Element {
   const leave = useMutation({
     mutationFn: signOut,
     onSuccess: () => {
-      client.clear();
       client.setQueryData(session.queryKey, null);
+      client.removeQueries({ predicate: (query) => query.queryKey[0] !== session.queryKey[0] });
     },
   });
   return (

@@ -23,6 +23,7 @@ export function StateBadge({ state }: { state: string }): JSX.Element {
       size="md"
       tt="none"
       fw={500}
+      miw="max-content"
       leftSection={
         <span aria-hidden style={{ color: `var(--mantine-color-${color}-text)` }}>
           {sign}

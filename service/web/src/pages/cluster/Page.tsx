@@ -54,13 +54,13 @@ export default function Page(): JSX.Element {
                   ? `The dispatcher on ${data.leader.holder} leads (epoch ${data.leader.epoch}).`
                   : `No dispatcher leads; the last one, on ${data.leader.holder}, was heard of until ${ago(data.leader.until)}. Jobs are accepted and wait.`}
             </Text>
-            <section aria-label="Machines">
+            <section>
               <Title order={2} size="h3" mb="xs">
                 Machines
               </Title>
               {data.nodes.length === 0 ? <Empty title="No machine has joined yet">They appear when the dispatcher has reached Ray.</Empty> : <DataTable caption="Machines" rows={data.nodes} columns={NODES} rowKey={(node) => node.id} />}
             </section>
-            <section aria-label="Projects">
+            <section>
               <Title order={2} size="h3" mb="xs">
                 Projects
               </Title>

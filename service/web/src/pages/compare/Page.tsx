@@ -31,7 +31,7 @@ export default function Page(): JSX.Element {
     enabled: filter !== null || wanted.length > 0,
   });
   const known = useMemo(
-    () => new Map((members.data ?? []).map((job) => [job.id, { id: job.id, name: job.name, method: job.methods[0] ?? "baseline" }])),
+    () => new Map((members.data ?? []).map((job) => [job.id, { id: job.id, name: `${job.name} (seed ${job.seed})`, method: job.methods[0] ?? "baseline" }])),
     [members.data],
   );
   const runs = useMemo(() => (filter === null ? wanted.slice(0, MOST) : [...known.keys()]), [filter, wanted, known]);

@@ -64,7 +64,7 @@ export function Verdict({ runs }: { runs: string[] }): JSX.Element {
               <Text key={one.label + one.baseline_label}>{one.sentence}</Text>
             ))}
             {answer.comparisons.length > 0 && (
-              <section aria-labelledby="differences">
+              <section>
                 <Head id="differences" title="Differences" menu={<ExportMenu name="comparison" columns={COMPARISONS} rows={answer.comparisons} />} />
                 <DataTable caption="Differences" rows={answer.comparisons} columns={columns} rowKey={(one) => one.label + one.baseline_label} />
               </section>
@@ -72,12 +72,12 @@ export function Verdict({ runs }: { runs: string[] }): JSX.Element {
             {answer.groups.length === 0 ? (
               <Empty title="None of these runs has a result yet">They appear here when they have ended.</Empty>
             ) : (
-              <section aria-labelledby="groups">
+              <section>
                 <Head id="groups" title="Groups over seeds" menu={<ExportMenu name="groups" columns={GROUPS} rows={answer.groups} />} />
                 <DataTable caption="Groups over seeds" rows={answer.groups} columns={GROUPS} rowKey={(group) => group.label + group.role} />
               </section>
             )}
-            <section aria-labelledby="runs">
+            <section>
               <Title order={2} size="h3" id="runs" mb="xs">
                 Runs
               </Title>

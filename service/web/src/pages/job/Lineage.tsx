@@ -45,14 +45,14 @@ export function Lineage({ job }: { job: Job }): JSX.Element {
         <Relation label={job.origin === "retry" ? "Takes up the work of" : "Made from"} ids={job.parent_id === null ? [] : [job.parent_id]} />
         <Relation label="Waits for" ids={needs} />
       </div>
-      <section aria-label="Attempts">
+      <section>
         <Title order={2} size="h3" mb="xs">
           Attempts
         </Title>
         {job.attempts.length === 0 ? <Text size="sm">None yet.</Text> : <DataTable caption="Attempts" rows={job.attempts} columns={ATTEMPTS} rowKey={(one) => one.id} />}
       </section>
       {traceback != null && (
-        <section aria-label="Traceback">
+        <section>
           <Title order={2} size="h3" mb="xs">
             Where it failed
           </Title>
@@ -62,7 +62,7 @@ export function Lineage({ job }: { job: Job }): JSX.Element {
           </pre>
         </section>
       )}
-      <section aria-label="History">
+      <section>
         <Title order={2} size="h3" mb="xs">
           History
         </Title>

@@ -52,7 +52,7 @@ export function Results({ job }: { job: Job }): JSX.Element {
 
 function Section({ title, columns, rows, sort, onSort }: { title: string; columns: Column<Row>[]; rows: Row[]; sort?: Sort; onSort?: (sort: Sort) => void }): JSX.Element {
   return (
-    <section aria-label={title}>
+    <section>
       <div style={{ display: "flex", justifyContent: "space-between", alignItems: "center", marginBottom: 8 }}>
         <Text component="h2" fw={650}>
           {title}

@@ -20,7 +20,7 @@ export function Spec({ job }: { job: Job }): JSX.Element {
   return (
     <Stack>
       {job.parent_id !== null && (
-        <section aria-label="Changes">
+        <section>
           <Text size="sm">
             {job.origin === "retry" ? "Takes up the work of " : "Made from "}
             <Link to="/jobs/$id" params={{ id: job.parent_id }}>

@@ -119,7 +119,7 @@ function Panel({ title, filter, limit, none, columns }: (typeof PANELS)[number])
     refetchInterval: 15_000,
   });
   return (
-    <section aria-label={title} style={{ minWidth: 0 }}>
+    <section style={{ minWidth: 0 }}>
       <Title order={2} size="h3" mb="xs">
         {title}
       </Title>

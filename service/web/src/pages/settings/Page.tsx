@@ -12,7 +12,7 @@ export default function Page(): JSX.Element {
     <Frame title="Settings" name="Settings">
       <Stack gap="xl">
         <Tokens />
-        <section aria-label="Keyboard">
+        <section>
           <Title order={2} size="h3" mb="xs">
             Keyboard
           </Title>

@@ -67,7 +67,7 @@ export function Tokens(): JSX.Element {
     },
   ];
   return (
-    <section aria-label="Tokens">
+    <section>
       <Title order={2} size="h3" mb="xs">
         Tokens
       </Title>
