@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.bcd-setup
 HOME_DIR ?= .bcd
 
-.PHONY: setup web demo up test test-unit lint format openapi faults test-postgres test-cluster bench lock clean
+.PHONY: setup web demo up test test-unit lint format openapi faults test-postgres test-cluster test-web bench lock clean
 
 setup: $(STAMP)
 
@@ -48,6 +48,11 @@ test-postgres: setup
 test-cluster: setup
 	$(BIN)/python -m pytest tests/deployment/test_fleet.py tests/e2e/test_open_ray.py tests/e2e/test_many_workers.py
 	$(BIN)/python -m tests.faults --n 1 --only service-kills --only worker-kills --only stops --only equal-submissions
+
+# The web UI: its types, its rules and its small parts, then journeys in the system's Chromium.
+test-web: web
+	$(BIN)/python service/hatch_build.py run check
+	$(BIN)/python -m pytest tests/ui
 
 test-unit: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -n 2 --dist loadfile

@@ -1,4 +1,4 @@
-# The api: REST, event streams, and the migrations of the database. It holds no torch, Ray or MLflow.
+# The api: REST, event streams, the web UI, and the migrations of the database. It holds no torch, Ray, MLflow or Node.
 #
 #   docker build -f docker/api.Dockerfile -t bcd-api .
 #
@@ -6,6 +6,13 @@
 # again, pass it: --build-arg BASE=python:3.11-slim-bookworm@sha256:... (`docker buildx imagetools inspect` shows it).
 # Everything above the base is pinned by hash.
 ARG BASE=python:3.11-slim-bookworm
+ARG NODE=node:24-bookworm-slim
+
+FROM ${NODE} AS web
+WORKDIR /app/service/web
+COPY docs/openapi.json /app/docs/openapi.json
+COPY service/web ./
+RUN npm ci && npm run build
 
 FROM ${BASE} AS packages
 COPY docker/api.lock /tmp/api.lock
@@ -24,6 +31,7 @@ WORKDIR /app
 COPY LICENSE ./
 COPY bcd ./bcd
 COPY service ./service
+COPY --from=web /app/service/static ./service/static
 COPY recipes ./recipes
 RUN python -m compileall -q .
 ARG GIT_COMMIT=

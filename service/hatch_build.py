@@ -79,9 +79,9 @@ else:
             build(quiet=True)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # without words: build; with words: npm with these words
     try:
-        build()
+        npm(*sys.argv[1:]) if sys.argv[1:] else build()
     except NoNode as error:
         sys.exit(str(error))
     except subprocess.CalledProcessError as error:

@@ -89,6 +89,7 @@ def demo(
 
 
 def _demo(home: Path | None, seeds: int, steps: int | None) -> None:
+    from service.cli.place import settings_of
     from service.cli.serve import addresses, using_service
 
     clock = Clock()
@@ -109,6 +110,12 @@ def _demo(home: Path | None, seeds: int, steps: int | None) -> None:
     # not the addresses of a service that has stopped: the next one may take other ports
     for line in [f"to look at it all: bcd up --home {settings.home}"] if own else addresses(settings):
         say(line)
+    # of the compared ones: the teacher belongs to them by itself
+    page = f"/compare?runs={','.join(plan.baselines + plan.distilled)}"
+    if own:
+        say(f"and then, in the browser: {settings_of(home).api_url}{page}")
+    else:
+        say(f"in the browser: {settings.api_url}{page}")
 
 
 def submit_all(client: Client, seeds: int, steps: int | None, *, run: str) -> Plan:
