@@ -59,11 +59,16 @@ def build(asked: Sequence[Job], teachers: Sequence[Job], finals: dict[str, Evalu
     teacher_runs = _usable([job for job in teachers if job.id not in asked_ids], finals, warnings)
     groups = _groups(runs, teacher_runs, warnings)
     _make_labels_distinct(groups)
-    comparisons = [
-        comparison
+    pairs = [
+        (group, baseline)
         for group in groups
         if group.role == "distilled"
-        for comparison in _against_baselines(group, groups, warnings)
+        for baseline in _baselines_of(group, groups, warnings)
+    ]
+    differences = stats.corrected([stats.compare(group.by_seed, baseline.by_seed) for group, baseline in pairs])
+    comparisons = [
+        _comparison(group, baseline, _teacher_of(group, groups), difference)
+        for (group, baseline), difference in zip(pairs, differences, strict=True)
     ]
     return CompareOut(groups=[_group_out(group) for group in groups], comparisons=comparisons, warnings=warnings)
 
@@ -113,7 +118,8 @@ def _add(group: Group, run: Run, warnings: list[str]) -> None:
     group.runs.append(run)
 
 
-def _against_baselines(group: Group, groups: Sequence[Group], warnings: list[str]) -> list[ComparisonOut]:
+def _baselines_of(group: Group, groups: Sequence[Group], warnings: list[str]) -> list[Group]:
+    """Those that the group may be compared with; for each of the others a warning."""
     baselines = [other for other in groups if other.role == "baseline" and _base(other.spec) == _base(group.spec)]
     if not baselines:
         warnings.append(
@@ -128,7 +134,7 @@ def _against_baselines(group: Group, groups: Sequence[Group], warnings: list[str
                 f"({group.protocol[:12]} and {baseline.protocol[:12]}), so their AP values do not mean the same"
             )
         else:
-            out.append(_comparison(group, baseline, _teacher_of(group, groups)))
+            out.append(baseline)
     return out
 
 
@@ -138,9 +144,9 @@ def _teacher_of(group: Group, groups: Sequence[Group]) -> Group | None:
     return next(mine, None)
 
 
-def _comparison(group: Group, baseline: Group, teacher: Group | None) -> ComparisonOut:
-    difference = stats.compare(group.by_seed, baseline.by_seed)
+def _comparison(group: Group, baseline: Group, teacher: Group | None, difference: stats.Difference) -> ComparisonOut:
     closed: float | None = None
+    between: tuple[float, float] | None = None
     reason: str | None
     if teacher is None:
         reason = "the teacher is no finished job of this installation"
@@ -148,6 +154,8 @@ def _comparison(group: Group, baseline: Group, teacher: Group | None) -> Compari
         reason = "the teacher was judged under another protocol"
     else:
         closed, reason = stats.gap_closed(group.summary, baseline.summary, teacher.summary)
+        if closed is not None:
+            between = stats.gap_interval(group.by_seed, baseline.by_seed, teacher.summary)
     return ComparisonOut(
         label=group.label,
         baseline_label=baseline.label,
@@ -157,8 +165,13 @@ def _comparison(group: Group, baseline: Group, teacher: Group | None) -> Compari
         mean=difference.mean,
         low=difference.low,
         high=difference.high,
+        p=difference.p,
+        p_adjusted=difference.adjusted,
         verdict=difference.verdict,
+        teacher_label=teacher.label if teacher is not None else None,
         gap_closed=closed,
+        gap_low=between[0] if between is not None else None,
+        gap_high=between[1] if between is not None else None,
         gap_reason=reason,
         sentence=sentence(group.label, baseline.label, difference, closed),
     )
@@ -202,6 +215,8 @@ def _group_out(group: Group) -> GroupOut:
         n=summary.n,
         mean=summary.mean,
         std=summary.std,
+        low=summary.interval[0] if summary.interval is not None else None,
+        high=summary.interval[1] if summary.interval is not None else None,
     )
 
 

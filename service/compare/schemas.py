@@ -33,6 +33,8 @@ class GroupOut(BaseModel):
     n: int
     mean: float | None
     std: float | None = Field(description="Sample standard deviation; None for one run.")
+    low: float | None = Field(description="Bounds of the 95 % interval of the mean; None with fewer than 3 seeds.")
+    high: float | None
 
 
 class SeedDifference(BaseModel):
@@ -51,8 +53,15 @@ class ComparisonOut(BaseModel):
     mean: float | None
     low: float | None = Field(description="Bounds of the 95 % interval; None with fewer than 3 seeds.")
     high: float | None
-    verdict: Literal["better", "worse", "no clear difference", "not enough seeds"]
+    p: float | None = Field(description="Two-sided, of the t test of the interval; None with fewer than 3 seeds.")
+    p_adjusted: float | None = Field(description="After Holm's correction; None with fewer than 3 comparisons.")
+    verdict: Literal["better", "worse", "no clear difference", "not enough seeds"] = Field(
+        description="By the adjusted p where there is one, else by the interval."
+    )
+    teacher_label: str | None = Field(description="The teacher of `gap_closed`.")
     gap_closed: float | None = Field(description="1: as good as the teacher, 0: as the baseline.")
+    gap_low: float | None = Field(description="Bounds of its 95 % interval by resampling seeds.")
+    gap_high: float | None
     gap_reason: str | None = Field(description="Why `gap_closed` is missing.")
     sentence: str
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 Verdict = Literal["better", "worse", "no clear difference", "not enough seeds"]
 
 ENOUGH = 3
 CONFIDENCE = 0.95
+CORRECTED_FROM = 3  # comparisons side by side from which on one of them may look significant by chance
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,21 @@ class Summary:
     def standard_error(self) -> float | None:
         return None if self.std is None else self.std / math.sqrt(self.n)
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Student's 95 % interval of the mean; None with fewer than `ENOUGH` values."""
+        if self.n < ENOUGH:
+            return None
+        half = float(stdtrit(self.n - 1, 0.5 + CONFIDENCE / 2)) * _known(self.standard_error)
+        return _known(self.mean) - half, _known(self.mean) + half
+
 
 @dataclass(frozen=True)
 class Difference:
     """Candidate minus baseline. `differences` are per common seed; `n` is the number of pairs or of the smaller group.
 
-    `low` and `high` bound the 95 % interval of the mean difference; None with fewer than `ENOUGH` seeds.
+    `low` and `high` bound the 95 % interval of the mean difference, `p` is the two-sided one of the same t test; None
+    with fewer than `ENOUGH` seeds. `adjusted` is `p` after Holm's correction, where one was made.
     """
 
     paired: bool
@@ -47,6 +58,8 @@ class Difference:
     low: float | None
     high: float | None
     verdict: Verdict
+    p: float | None = None
+    adjusted: float | None = None
 
 
 def summarize(values: Sequence[float]) -> Summary:
@@ -108,7 +121,59 @@ def _with_interval(
     half = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * error
     low, high = mean - half, mean + half
     verdict: Verdict = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
-    return Difference(paired, n, differences, mean, low, high, verdict)
+    if error > 0:
+        p = 2 * float(stdtr(freedom, -abs(mean) / error))
+    else:
+        p = 0.0 if mean else 1.0
+    return Difference(paired, n, differences, mean, low, high, verdict, p)
+
+
+def corrected(differences: Sequence[Difference]) -> list[Difference]:
+    """The same with Holm's correction over those that have a p (Holm 1979), from `CORRECTED_FROM` of them on.
+
+    Their verdicts follow the adjusted p: of many comparisons one is below 0.05 by chance sooner or later.
+    """
+    tested = sorted(
+        (i for i, one in enumerate(differences) if one.p is not None), key=lambda i: differences[i].p or 0.0
+    )
+    out = list(differences)
+    if len(tested) < CORRECTED_FROM:
+        return out
+    highest = 0.0
+    for rank, i in enumerate(tested):
+        one = differences[i]
+        highest = max(highest, min(1.0, (len(tested) - rank) * _known(one.p)))
+        verdict: Verdict = one.verdict if highest < 1 - CONFIDENCE else "no clear difference"
+        out[i] = replace(one, adjusted=highest, verdict=verdict)
+    return out
+
+
+def gap_interval(
+    distilled: Mapping[int, float], baseline: Mapping[int, float], teacher: Summary
+) -> tuple[float, float] | None:
+    """The 95 % interval of `gap_closed` by resampling seeds (percentile bootstrap, fixed random numbers).
+
+    Pairs are drawn as pairs where there are enough. The teacher stays as it is: a fixed network. Draws in which it is
+    not above the baseline have no ratio and are left out. None with fewer than `ENOUGH` seeds on either side.
+    """
+    common = sorted(distilled.keys() & baseline.keys())
+    if teacher.mean is None or min(len(distilled), len(baseline)) < ENOUGH:
+        return None
+    random = np.random.default_rng(0)
+    if len(common) >= ENOUGH:
+        drawn = random.integers(len(common), size=(RESAMPLES, len(common)))
+        a = np.array([distilled[seed] for seed in common])[drawn].mean(1)
+        b = np.array([baseline[seed] for seed in common])[drawn].mean(1)
+    else:
+        a, b = (
+            random.choice(np.array(list(one.values())), (RESAMPLES, len(one))).mean(1) for one in (distilled, baseline)
+        )
+    gap = teacher.mean - b
+    if not (gap > 0).any():
+        return None
+    closed = (a - b)[gap > 0] / gap[gap > 0]
+    low, high = np.quantile(closed, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
 
 
 def _welch(a: Summary, b: Summary) -> tuple[float, float]:

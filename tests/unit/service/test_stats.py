@@ -121,3 +121,78 @@ def test_the_noise_of_several_teacher_runs_counts() -> None:
     baseline = stats.summarize([29.0, 30.0, 31.0])
     noisy_teacher = stats.summarize([25.0, 32.0, 39.0])
     assert stats.gap_closed(stats.summarize([31.0]), baseline, noisy_teacher)[0] is None
+
+
+@given(st.dictionaries(st.integers(0, 50), st.tuples(ap, ap), min_size=3, max_size=12))
+def test_p_of_pairs_is_that_of_scipy(pairs: dict[int, tuple[float, float]]) -> None:
+    a, b = {s: v[0] for s, v in pairs.items()}, {s: v[1] for s, v in pairs.items()}
+    values = [a[seed] - b[seed] for seed in sorted(pairs)]
+    if float(scipy_stats.sem(values)) > 1e-6:
+        expected = scipy_stats.ttest_1samp(values, 0.0).pvalue
+        assert stats.compare(a, b).p == pytest.approx(expected, abs=1e-9)
+
+
+def test_p_of_unpaired_seeds_is_that_of_welch() -> None:
+    a, b = {0: 31.0, 1: 33.0, 2: 32.5}, {5: 30.0, 6: 29.0, 7: 30.5, 8: 29.5}
+    expected = scipy_stats.ttest_ind([*a.values()], [*b.values()], equal_var=False).pvalue
+    assert stats.compare(a, b).p == pytest.approx(expected)
+
+
+def test_equal_results_are_no_evidence_and_constant_differences_are_all_there_is() -> None:
+    same = {0: 1.0, 1: 2.0, 2: 3.0}
+    assert stats.compare(same, same).p == 1.0
+    assert stats.compare({seed: value + 1 for seed, value in same.items()}, same).p == 0.0
+    assert stats.compare({0: 9.0}, {0: 1.0}).p is None
+
+
+def _with_p(*ps: float | None) -> list[stats.Difference]:
+    verdict = {True: "better", False: "no clear difference", None: "not enough seeds"}
+    return [
+        stats.Difference(True, 3, (), 1.0, None, None, verdict[None if p is None else p < 0.05], p)  # type: ignore[arg-type]
+        for p in ps
+    ]
+
+
+def test_holm_by_hand() -> None:
+    # sorted 0.01, 0.02, 0.04: times 3, 2, 1 are 0.03, 0.04, 0.04
+    found = stats.corrected(_with_p(0.04, 0.01, 0.02))
+    assert [one.adjusted for one in found] == pytest.approx([0.04, 0.03, 0.04])
+    assert [one.verdict for one in found] == ["better"] * 3
+    # 0.03 * 3 = 0.09, and none behind it is smaller: 0.04 * 2 = 0.08 becomes 0.09
+    found = stats.corrected(_with_p(0.03, 0.04, 0.9, None))
+    assert [one.adjusted for one in found] == [pytest.approx(0.09), pytest.approx(0.09), pytest.approx(0.9), None]
+    assert [one.verdict for one in found] == ["no clear difference"] * 3 + ["not enough seeds"]
+
+
+def test_two_comparisons_are_not_corrected() -> None:
+    found = stats.corrected(_with_p(0.04, 0.01, None))
+    assert [one.adjusted for one in found] == [None] * 3
+    assert found[0].verdict == "better"
+
+
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=9))
+def test_holm_never_lowers_a_p_and_keeps_their_order(ps: list[float]) -> None:
+    adjusted = [one.adjusted or 0.0 for one in stats.corrected(_with_p(*ps))]
+    assert all(after >= before and after <= 1 for before, after in zip(ps, adjusted, strict=True))
+    order = sorted(range(len(ps)), key=lambda i: ps[i])
+    assert sorted(adjusted) == [adjusted[i] for i in order]
+
+
+def test_the_interval_of_a_mean_is_that_of_scipy() -> None:
+    low, high = scipy_stats.t.interval(0.95, 3, loc=2.5, scale=scipy_stats.sem([1.0, 2.0, 3.0, 4.0]))
+    assert stats.summarize([1.0, 2.0, 3.0, 4.0]).interval == pytest.approx((low, high))
+    assert stats.summarize([1.0, 2.0]).interval is None
+
+
+def test_the_interval_of_the_closed_gap() -> None:
+    baseline, teacher = {0: 30.0, 1: 31.0, 2: 32.0}, stats.summarize([40.0])
+    half = {seed: (value + 40.0) / 2 for seed, value in baseline.items()}
+    assert stats.gap_interval(half, baseline, teacher) == pytest.approx((0.5, 0.5))
+    noisy = {0: 34.0, 1: 34.0, 2: 37.0}
+    closed, _ = stats.gap_closed(stats.summarize([*noisy.values()]), stats.summarize([*baseline.values()]), teacher)
+    found = stats.gap_interval(noisy, baseline, teacher)
+    assert found is not None
+    assert found[0] < (closed or 0.0) < found[1]
+    assert found == stats.gap_interval(noisy, baseline, teacher)  # the same digits every time
+    assert stats.gap_interval({0: 34.0, 1: 34.0}, baseline, teacher) is None
+    assert stats.gap_interval(noisy, baseline, stats.summarize([1.0])) is None

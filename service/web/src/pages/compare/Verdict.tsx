@@ -20,6 +20,7 @@ const GROUPS: Column<Group>[] = [
   { id: "role", header: "Role", cell: (group) => group.role, value: (group) => group.role },
   { id: "n", header: "Seeds", align: "right", cell: (group) => group.n, value: (group) => group.n },
   { id: "AP", header: "AP", help: "Mean ± sample standard deviation over seeds, of each run's final evaluation, in points.", align: "right", cell: (group) => meanStd(group.mean, group.std), value: (group) => group.mean },
+  { id: "within", header: "95 % interval of the mean", help: "Student's t over seeds; not given below 3.", cell: (group) => (group.low === null || group.high === null ? DASH : `${number(group.low)} to ${number(group.high)}`), value: (group) => (group.low === null || group.high === null ? null : `${number(group.low)} to ${number(group.high)}`) },
   ...OTHERS.map(
     (key): Column<Group> => ({ id: key, header: key, help: HELP[key], align: "right", cell: (group) => number(mean(group, key)), value: (group) => mean(group, key) }),
   ),
@@ -31,8 +32,9 @@ const COMPARISONS: Column<Comparison>[] = [
   { id: "verdict", header: "Verdict", cell: (one) => <Text size="sm" fw={600} span>{one.verdict}</Text>, value: (one) => one.verdict },
   { id: "mean", header: "Δ AP", help: "Distilled minus baseline, in AP points.", align: "right", cell: (one) => <span className={(one.low ?? 0) > 0 ? "gain" : (one.high ?? 0) < 0 ? "loss" : ""}>{signed(one.mean)}</span>, value: (one) => one.mean },
   { id: "interval", header: "95 % interval", help: "Of the mean difference: Student's t over paired seeds, Welch's t where seeds do not match. Not given below 3 seeds.", cell: (one) => interval(one.low, one.high), value: (one) => interval(one.low, one.high) },
+  { id: "p", header: "p", help: "Two-sided, of the same t test. From three comparisons on after Holm's correction, and the verdict follows it.", align: "right", cell: (one) => probability(one.p_adjusted ?? one.p), value: (one) => one.p_adjusted ?? one.p },
   { id: "pairs", header: "Seeds", align: "right", cell: (one) => `${one.n}${one.paired ? " paired" : ""}`, value: (one) => one.n },
-  { id: "gap", header: "Gap closed", help: "(distilled − baseline) / (teacher − baseline): 100 % is as good as the teacher.", align: "right", cell: (one) => (one.gap_closed === null ? <Why text={one.gap_reason} /> : percent(one.gap_closed)), value: (one) => one.gap_closed },
+  { id: "gap", header: "Gap closed", help: "(distilled − baseline) / (teacher − baseline): 100 % is as good as the teacher. In brackets its 95 % interval by resampling seeds.", align: "right", cell: (one) => (one.gap_closed === null ? <Why text={one.gap_reason} /> : gap(one)), value: (one) => one.gap_closed },
 ];
 
 /** Which method is better than its baseline, by how much, and is it more than seed noise? */
@@ -130,6 +132,15 @@ function Why({ text }: { text: string | null }): JSX.Element {
       </Popover.Dropdown>
     </Popover>
   );
+}
+
+function probability(p: number | null): string {
+  return p === null ? DASH : p < 0.001 ? "< 0.001" : p.toFixed(3);
+}
+
+function gap(one: Comparison): string {
+  const within = one.gap_low === null || one.gap_high === null ? "" : ` [${percent(one.gap_low)}, ${percent(one.gap_high)}]`;
+  return percent(one.gap_closed) + within;
 }
 
 function mean(group: Group, key: (typeof OTHERS)[number]): number | null {
