@@ -7,7 +7,7 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 from tests.helpers.api import start, tiny_spec
-from tests.ui.conftest import Server
+from tests.ui.story import Server
 
 
 def _address(server: Server) -> str:

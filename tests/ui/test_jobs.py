@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 from tests.helpers.api import FakeWorker, claim, start, submit, tiny_spec
-from tests.ui.conftest import MANY, Server
+from tests.ui.story import MANY, Server
 
 
 def test_a_filter_is_part_of_the_address_and_survives_a_reload(page: Page) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ui.conftest import Server
+from tests.ui.story import Server
 
 
 def test_a_link_signs_in_and_its_token_leaves_the_address(page: Page, server: Server) -> None:

@@ -1,0 +1,115 @@
+"""What the pages of the tests show: the api as a process, and rows made by a worker's voice through the real routes."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from starlette.testclient import TestClient
+
+from service import processes
+from service.auth import owner_token
+from service.settings import Settings
+from tests.helpers.api import distilled_spec, make_client, make_settings, start, submit, tiny_spec
+from tests.helpers.installation import free_ports
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BIG = {"backbone": "tiny", "width": 8, "fpn_channels": 8, "stacked_convs": 0, "strides": [8, 16]}
+MANY = 230  # more than one page of the list
+
+
+def find_browser() -> str | None:
+    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+@dataclass
+class Server:
+    """The api as its own process on a home, and a client in this process that speaks for workers on the same home."""
+
+    settings: Settings
+    voice: TestClient
+    story: dict[str, Any] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return self.settings.api_url
+
+    @property
+    def token(self) -> str:
+        return owner_token(self.settings)
+
+    def begin(self) -> None:
+        wanted = processes.api(self.settings)
+        self.process = subprocess.Popen(
+            wanted.command, env=wanted.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until = time.monotonic() + 60
+        while True:
+            try:
+                if httpx.get(f"{self.url}/healthz", timeout=2, trust_env=False).is_success:
+                    return
+            except httpx.TransportError:
+                assert time.monotonic() < until, "the api does not come up"
+            time.sleep(0.1)
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(20)
+            self.process = None
+
+
+@contextmanager
+def told(folder: Path) -> Iterator[Server]:
+    """The api on a home in this folder, with its story."""
+    (port,) = free_ports(1)
+    settings = make_settings(
+        folder, api_port=port, rate_limit="off", rate_limit_anonymous="off", rate_limit_failures="off"
+    )
+    with make_client(settings) as voice:
+        server = Server(settings, voice)
+        tell(server)
+        server.begin()
+        try:
+            yield server
+        finally:
+            server.end()
+
+
+def tell(server: Server) -> None:
+    """A teacher, three seeds with and without distillation, a failure, a run that goes on, and many that wait."""
+    client = server.voice
+    teacher = finish(client, tiny_spec(name="teacher", student=BIG), 50.0)
+    baseline = [finish(client, tiny_spec(name=f"base-{i}", seed=i), ap) for i, ap in enumerate((30.0, 31.0, 31.0))]
+    bckd = [
+        finish(client, distilled_spec(teacher, name=f"bckd-{i}", seed=i), ap) for i, ap in enumerate((35.0, 36.1, 35.9))
+    ]
+    failed, worker = start(client, tiny_spec(name="broken run", seed=9))
+    worker.send(
+        worker.record("log", level="error", text="the loss is not finite"),
+        worker.ended("failed", cause="the loss is not finite at step 3", traceback="Traceback: NaN"),
+    )
+    many = [submit(client, tiny_spec(name=f"waiting {i:03}", seed=i))["id"] for i in range(MANY)]
+    server.story = {"teacher": teacher, "baseline": baseline, "bckd": bckd, "failed": failed["id"], "many": many}
+
+
+def finish(client: TestClient, spec: dict[str, Any], ap: float) -> str:
+    """A job that has reported this AP and ended well; its id."""
+    job, worker = start(client, spec)
+    worker.send(
+        *(worker.metric(step, loss=4.0 / step) for step in range(1, 5)),
+        worker.metric(4, AP=ap),
+        worker.artifact("result", "student", 4, job["id"].encode()),
+        worker.evaluation(ap),
+        worker.ended("succeeded"),
+    )
+    return str(job["id"])
