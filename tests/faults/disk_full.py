@@ -104,12 +104,11 @@ def full(disk: Path) -> Iterator[None]:
     """Not a byte is left on this disk."""
     ballast = disk / "ballast"
     try:
-        with ballast.open("wb") as file:
+        with ballast.open("wb", buffering=0) as file:
             for size in (1 << 20, 1 << 12, 1):
                 with contextlib.suppress(OSError):
                     while True:
                         file.write(bytes(size))
-                        file.flush()
         yield
     finally:
         ballast.unlink()
