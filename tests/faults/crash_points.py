@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from bcd.crash import POINTS
 from tests.faults.world import Outcome, Setting, World
 
 STEPS = 40
+UNHEARD = 0.7  # seconds in which a worker records something
 # A dead worker is replaced; at all other points the worker must not even notice.
 OF_WORKERS = frozenset({"ticket.fetched", "outbox.first", "result.stored", "final.recorded"})
 # The dispatcher only comes there when a worker was lost.
@@ -55,7 +58,7 @@ def _one(world: World, marks: Path, name: str, *, seed: int) -> None:
     if name in NEEDS_A_LOSS and world.wait_for_step(job, 5):
         worker = world.worker(job)
         if worker is not None:
-            _kill_or_freeze(worker, name)
+            _kill_or_freeze(world, worker, name)
     ended = world.wait_for_state(job, ("succeeded",), patience=600)
     assert ended is not None, world.job(job)
     until = time.monotonic() + 30
@@ -67,11 +70,14 @@ def _one(world: World, marks: Path, name: str, *, seed: int) -> None:
     assert losses <= most, f"{name}: {losses} attempts were lost"
 
 
-def _kill_or_freeze(worker: object, name: str) -> None:
-    import psutil
-
-    assert isinstance(worker, psutil.Process)
+def _kill_or_freeze(world: World, worker: psutil.Process, name: str) -> None:
     if name == "lost.killed":  # the dispatcher ends only workers that are not dead yet
         worker.suspend()
+    elif name == "replay.half":  # only what was never delivered is taken over: nobody listens for a moment
+        api = psutil.Process(world.tree.pids()["api"])
+        api.suspend()
+        time.sleep(UNHEARD)
+        worker.kill()
+        api.resume()
     else:
         worker.kill()
