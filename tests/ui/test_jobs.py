@@ -63,6 +63,8 @@ def test_chosen_rows_are_compared(page: Page, server: Server) -> None:
     page.goto("/jobs?q=bckd- state:succeeded")
     page.get_by_role("checkbox", name="Select bckd-0").check()
     page.get_by_role("checkbox", name="Select bckd-1").check()
+    page.reload()
+    expect(page.get_by_text("2 selected")).to_be_visible()  # the choice is part of the address
     page.get_by_role("link", name="Compare").last.click()
     expect(page.get_by_role("heading", name="Compare")).to_be_visible()
     assert all(job in page.url for job in server.story["bckd"][:2])

@@ -59,6 +59,9 @@ def test_keys_go_to_pages(page: Page) -> None:
     page.keyboard.press("g")
     page.keyboard.press("j")
     expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+    page.keyboard.press("/")
+    expect(page.get_by_label("Filter")).to_be_focused()
+    page.get_by_role("heading", name="Jobs").click()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
 

@@ -7,12 +7,7 @@ import { usePreference } from "@/lib/preferences";
 import { PAGES } from "./Shell";
 
 const ELSEWHERE: [string, string][] = [
-  ["/", "go to the filter"],
-  ["x", "select the row"],
-  ["c", "compare the selected"],
-  ["e", "export"],
-  ["j / k", "next and previous image"],
-  ["[ / ]", "less and more smoothing"],
+  ["/", "to the filter of a list"],
   ["Esc", "close"],
   ["?", "this list"],
 ];
@@ -28,7 +23,12 @@ export function Shortcuts(): JSX.Element {
     const listen = (event: KeyboardEvent): void => {
       if (isTyping(event) || event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.key === "?") setHelp(true);
-      else if (event.key === "g") waiting.current = event.timeStamp;
+      else if (event.key === "/") {
+        const filter = document.getElementById("filter");
+        if (filter === null) return;
+        event.preventDefault();
+        filter.focus();
+      } else if (event.key === "g") waiting.current = event.timeStamp;
       else if (event.timeStamp - waiting.current < 1500) {
         waiting.current = 0;
         const page = PAGES.find((one) => one.key === event.key);

@@ -15,6 +15,7 @@ import { ago, DASH, duration, integer, number, percent, plural } from "@/lib/for
 type Job = Schemas["JobRow"];
 const route = getRouteApi("/jobs");
 const PAGE = 200;
+const SHARED = 20; // chosen rows that fit into an address
 
 const COLUMNS: Column<Job>[] = [
   { id: "state", header: "State", cell: (job) => <StateBadge state={job.state} />, value: (job) => job.state },
@@ -48,7 +49,12 @@ export default function Page(): JSX.Element {
   const q = search.q ?? "";
   const sort = search.sort ?? "-created";
   const [draft, setDraft] = useState(q);
-  const [selected, setSelected] = useState<Set<string>>(new Set(search.sel));
+  const [selected, choose] = useState<Set<string>>(new Set(search.sel));
+  const setSelected = (next: Set<string>): void => {
+    choose(next);
+    const sel = next.size > 0 && next.size <= SHARED ? [...next] : undefined;
+    void navigate({ replace: true, search: (before) => ({ ...before, sel }) });
+  };
   const [news, setNews] = useState(0);
 
   const jobs = useInfiniteQuery({
@@ -96,8 +102,8 @@ export default function Page(): JSX.Element {
         role="search"
         onSubmit={(event) => {
           event.preventDefault();
-          setSelected(new Set());
-          void navigate({ search: (before) => ({ ...before, q: draft.trim() || undefined }) });
+          choose(new Set());
+          void navigate({ search: (before) => ({ ...before, q: draft.trim() || undefined, sel: undefined }) });
         }}
       >
         <TextInput
