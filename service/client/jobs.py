@@ -181,6 +181,11 @@ class Jobs(Api):
         found: dict[str, Any] = self._get("/api/v1/compare", ids=",".join(job_ids))
         return found
 
+    def compare_parts(self, job_ids: Iterable[str]) -> dict[str, Any]:
+        """The same comparison for each class and each size of objects."""
+        found: dict[str, Any] = self._get("/api/v1/compare/parts", ids=",".join(job_ids))
+        return found
+
     def schema(self) -> dict[str, Any]:
         found: dict[str, Any] = self._get("/api/v1/schema")
         return found

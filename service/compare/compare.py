@@ -51,8 +51,17 @@ class Group:
         return stats.summarize([run.ap for run in self.runs])
 
 
-def build(asked: Sequence[Job], teachers: Sequence[Job], finals: dict[str, Evaluation]) -> CompareOut:
-    """Compare jobs. `teachers` are the teacher jobs of the asked ones; `finals` the final evaluations by job id."""
+@dataclass(frozen=True)
+class Matched:
+    """Which groups there are, which of them are compared, each with its baseline, and what is left out and why."""
+
+    groups: list[Group]
+    pairs: list[tuple[Group, Group]]
+    warnings: list[str]
+
+
+def match(asked: Sequence[Job], teachers: Sequence[Job], finals: dict[str, Evaluation]) -> Matched:
+    """Sort jobs into groups. `teachers` are the teacher jobs of the asked ones; `finals` the final evaluations by id."""
     warnings: list[str] = []
     runs = _usable(asked, finals, warnings)
     asked_ids = {job.id for job in asked}
@@ -65,12 +74,18 @@ def build(asked: Sequence[Job], teachers: Sequence[Job], finals: dict[str, Evalu
         if group.role == "distilled"
         for baseline in _baselines_of(group, groups, warnings)
     ]
-    differences = stats.corrected([stats.compare(group.by_seed, baseline.by_seed) for group, baseline in pairs])
+    return Matched(groups, pairs, warnings)
+
+
+def build(matched: Matched) -> CompareOut:
+    """The comparison of AP."""
+    differences = stats.corrected([stats.compare(group.by_seed, baseline.by_seed) for group, baseline in matched.pairs])
     comparisons = [
-        _comparison(group, baseline, _teacher_of(group, groups), difference)
-        for (group, baseline), difference in zip(pairs, differences, strict=True)
+        _comparison(group, baseline, teacher_of(group, matched.groups), difference)
+        for (group, baseline), difference in zip(matched.pairs, differences, strict=True)
     ]
-    return CompareOut(groups=[_group_out(group) for group in groups], comparisons=comparisons, warnings=warnings)
+    groups = [_group_out(group) for group in matched.groups]
+    return CompareOut(groups=groups, comparisons=comparisons, warnings=matched.warnings)
 
 
 def _usable(jobs: Iterable[Job], finals: dict[str, Evaluation], warnings: list[str]) -> list[Run]:
@@ -138,7 +153,8 @@ def _baselines_of(group: Group, groups: Sequence[Group], warnings: list[str]) ->
     return out
 
 
-def _teacher_of(group: Group, groups: Sequence[Group]) -> Group | None:
+def teacher_of(group: Group, groups: Sequence[Group]) -> Group | None:
+    """The teacher of a distilled group, where it is a finished job that was loaded."""
     teacher_id = group.runs[0].job.teacher_job_id
     mine = (other for other in groups if other.role == "teacher" and other.runs[0].job.id == teacher_id)
     return next(mine, None)

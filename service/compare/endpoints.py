@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from sqlalchemy import select
 
 from service.access.principal import Me
-from service.compare.compare import build
-from service.compare.schemas import CompareOut
+from service.compare.compare import Matched, build, match
+from service.compare.parts import build_parts
+from service.compare.schemas import CompareOut, PartsOut
 from service.conditional import Tags, version_of
 from service.deps import Db
 from service.errors import Problem
@@ -22,13 +23,10 @@ router = APIRouter(tags=["compare"])
 MAX_JOBS = 200
 
 
-@router.get("/compare", summary="Is the distilled student better than its baseline, and is it more than seed noise?")
-def compare_jobs(
-    db: Db,
-    me: Me,
-    tags: Tags,
-    ids: Annotated[str, Query(max_length=50 * MAX_JOBS, description="Job ids, separated by commas.")],
-) -> CompareOut:
+Ids = Annotated[str, Query(max_length=50 * MAX_JOBS, description="Job ids, separated by commas.")]
+
+
+def _matched(db: Db, me: Me, tags: Tags, ids: Ids) -> Matched:
     wanted = list(dict.fromkeys(part.strip() for part in ids.split(",") if part.strip()))
     if not 1 <= len(wanted) <= MAX_JOBS:
         message = f"give 1 to {MAX_JOBS} job ids, separated by commas"
@@ -46,4 +44,17 @@ def compare_jobs(
         tags.tag(me, version_of(session, ids_with_result))
         found = select(Evaluation).where(Evaluation.job_id.in_(ids_with_result), Evaluation.name == FINAL)
         finals = {row.job_id: row for row in session.scalars(found)}
-    return build([jobs[job_id] for job_id in wanted], teachers, finals)
+    return match([jobs[job_id] for job_id in wanted], teachers, finals)
+
+
+Runs = Annotated[Matched, Depends(_matched)]
+
+
+@router.get("/compare", summary="Is the distilled student better than its baseline, and is it more than seed noise?")
+def compare_jobs(runs: Runs) -> CompareOut:
+    return build(runs)
+
+
+@router.get("/compare/parts", summary="Which classes and sizes of objects gain or lose by distillation?")
+def compare_parts(runs: Runs) -> PartsOut:
+    return build_parts(runs)

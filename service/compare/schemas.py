@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 Role = Literal["distilled", "baseline", "teacher", "other"]
+Verdict = Literal["better", "worse", "no clear difference", "not enough seeds"]
 
 
 class ComparedJob(BaseModel):
@@ -55,7 +56,7 @@ class ComparisonOut(BaseModel):
     high: float | None
     p: float | None = Field(description="Two-sided, of the t test of the interval; None with fewer than 3 seeds.")
     p_adjusted: float | None = Field(description="After Holm's correction; None with fewer than 3 comparisons.")
-    verdict: Literal["better", "worse", "no clear difference", "not enough seeds"] = Field(
+    verdict: Verdict = Field(
         description="By the adjusted p where there is one, else by the interval."
     )
     teacher_label: str | None = Field(description="The teacher of `gap_closed`.")
@@ -70,4 +71,37 @@ class CompareOut(BaseModel):
     metric: Literal["AP"] = "AP"
     groups: list[GroupOut]
     comparisons: list[ComparisonOut]
+    warnings: list[str]
+
+
+class Part(BaseModel):
+    """One class, or one size of objects: AP in points, means over runs; the difference is distilled minus baseline."""
+
+    name: str = Field(description="The class; or small (below 32² pixels), medium, large (96² and more).")
+    distilled: float
+    baseline: float
+    teacher: float | None = Field(description="None where there is no teacher of the same protocol.")
+    n: int
+    paired: bool
+    mean: float | None
+    low: float | None = Field(description="Bounds of the 95 % interval over seeds; None with fewer than 3.")
+    high: float | None
+    p: float | None
+    p_adjusted: float | None = Field(description="After Holm's correction over the classes, or sizes, side by side.")
+    verdict: Verdict
+
+
+class PartsOfComparison(BaseModel):
+    """A distilled group against a baseline; classes and sizes without objects in the validation data are left out."""
+
+    label: str
+    baseline_label: str
+    teacher_label: str | None
+    classes: list[Part] = Field(description="In the order of the data set.")
+    sizes: list[Part]
+
+
+class PartsOut(BaseModel):
+    metric: Literal["AP"] = "AP"
+    comparisons: list[PartsOfComparison]
     warnings: list[str]

@@ -157,9 +157,10 @@ class FakeWorker:
         return self.record("artifact", type=type, name=name, **stored.model_dump())
 
     def evaluation(
-        self, ap: float | None, *, step: int = 4, name: str = "final", protocol: str = "p"
+        self, ap: float | None, *, step: int = 4, name: str = "final", protocol: str = "p", **others: Any
     ) -> dict[str, Any]:
         results = {"AP": ap, "AP50": ap, "AP75": ap, "APs": None, "APm": ap, "APl": ap, "per_class": {"0": ap}}
+        results |= others
         return self.record("evaluation", step=step, name=name, protocol=protocol, results=results)
 
     def ended(self, state: str, **fields: Any) -> dict[str, Any]:
@@ -176,12 +177,12 @@ def start(
     return job, worker
 
 
-def finish(client: TestClient, spec: dict[str, Any], ap: float, *, protocol: str = "p") -> str:
-    """A job that has succeeded with this AP; its id."""
+def finish(client: TestClient, spec: dict[str, Any], ap: float, *, protocol: str = "p", **others: Any) -> str:
+    """A job that has succeeded with this AP, and `others` in its final evaluation; its id."""
     job, worker = start(client, spec)
     worker.send(
         worker.artifact("result", "student", 4, job["id"].encode()),
-        worker.evaluation(ap, protocol=protocol),
+        worker.evaluation(ap, protocol=protocol, **others),
         worker.ended("succeeded"),
     )
     return str(job["id"])

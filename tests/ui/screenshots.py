@@ -28,6 +28,7 @@ def pages(story: dict[str, list[str] | str]) -> dict[str, str]:
         **tabs,
         "job-lineage": f"/jobs/{failed}?tab=lineage",
         "compare": f"/compare?runs={runs}",
+        "compare-classes": f"/compare?tab=classes&runs={runs}",
         "compare-curves": f"/compare?tab=curves&metric=loss&runs={runs}",
         "compare-specs": f"/compare?tab=specs&runs={runs}",
         "compare-none": "/compare",

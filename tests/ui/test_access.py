@@ -23,6 +23,7 @@ PAGES = {
     "job, lineage": "/jobs/{failed}?tab=lineage",
     "job, gone": "/jobs/job_gone",
     "compare": "/compare?runs={runs}",
+    "compare, classes": "/compare?tab=classes&runs={runs}",
     "compare, curves": "/compare?tab=curves&runs={runs}",
     "compare, specs": "/compare?tab=specs&runs={runs}",
     "compare, none": "/compare",

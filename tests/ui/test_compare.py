@@ -31,6 +31,22 @@ def test_one_seed_gives_no_verdict(page: Page, server: Server) -> None:
     expect(page.get_by_role("region", name="Differences").get_by_role("row").nth(1)).to_contain_text("not enough seeds")
 
 
+def test_classes_that_gain_are_told_from_noise(page: Page, server: Server) -> None:
+    page.goto(_address(server))
+    page.get_by_role("tab", name="Classes and sizes").click()
+    page.wait_for_url("**tab=classes**")
+    expect(page.get_by_text("Of 2 classes 1 clearly gains and 0 clearly lose.")).to_be_visible()
+    classes = page.get_by_role("region", name="Classes", exact=True)
+    cells = classes.get_by_role("row").filter(has_text="cells")
+    expect(cells).to_contain_text("+5.0")
+    expect(cells).to_contain_text("better")
+    expect(classes.get_by_role("row").filter(has_text="platelets")).to_contain_text("no clear difference")
+    expect(classes).not_to_contain_text("dust")  # without objects
+    expect(page.get_by_role("region", name="Sizes of objects")).to_contain_text("medium")
+    classes.get_by_role("button", name="Class").click()
+    expect(classes.get_by_role("row").nth(1)).to_contain_text("cells")
+
+
 def test_the_table_as_latex(page: Page, server: Server) -> None:
     page.goto(_address(server))
     page.get_by_role("button", name="Export").last.click()

@@ -145,6 +145,7 @@ RULES: dict[str, Rule] = {
     f"GET {V1}/jobs/{{job_id}}/mlflow": looks(),
     f"GET {V1}/events": looks(params={"job": "{job_id}"}),
     f"GET {V1}/compare": looks(params={"ids": "{job_id}"}),
+    f"GET {V1}/compare/parts": looks(params={"ids": "{job_id}"}),
     # webhooks
     f"GET {V1}/projects/{{project_id}}/webhooks": manages(),
     f"POST {V1}/projects/{{project_id}}/webhooks": manages(body={"url": "https://hooks.example.org/"}),

@@ -22,7 +22,14 @@ export function range(rows: readonly Interval[]): [number, number] {
   return [low - air, high + air];
 }
 
-export function Forest({ row, within }: { row: Interval; within: [number, number] }): JSX.Element {
+interface Props {
+  row: Interval;
+  within: [number, number];
+  /** Whether the difference counts as clear: its dot is filled then. Without a word: where there is an interval. */
+  filled?: boolean;
+}
+
+export function Forest({ row, within, filled = row.low !== null }: Props): JSX.Element {
   const x = (value: number): number => ((value - within[0]) / (within[1] - within[0])) * WIDTH;
   const color = row.low !== null && row.low > 0 ? "var(--bcd-gain)" : row.high !== null && row.high < 0 ? "var(--bcd-loss)" : "currentColor";
   const middle = HEIGHT / 2;
@@ -36,7 +43,7 @@ export function Forest({ row, within }: { row: Interval; within: [number, number
           <line x1={x(row.high)} x2={x(row.high)} y1={middle - 5} y2={middle + 5} />
         </g>
       )}
-      {row.mean !== null && <circle cx={x(row.mean)} cy={middle} r={4.5} fill={row.low === null ? "none" : color} stroke={color} strokeWidth={2} />}
+      {row.mean !== null && <circle cx={x(row.mean)} cy={middle} r={4.5} fill={filled ? color : "var(--mantine-color-body)"} stroke={color} strokeWidth={2} />}
     </svg>
   );
 }

@@ -85,6 +85,11 @@ export function percent(share: number | null | undefined, digits = 0): string {
   return share === null || share === undefined || !Number.isFinite(share) ? DASH : `${number(100 * share, digits)} %`;
 }
 
+/** A value of p; what is smaller than can be told apart is said so. */
+export function probability(p: number | null): string {
+  return p === null ? DASH : p < 0.001 ? "< 0.001" : p.toFixed(3);
+}
+
 export function plural(count: number, one: string, many = `${one}s`): string {
   return `${integer(count)} ${count === 1 ? one : many}`;
 }

@@ -8,6 +8,7 @@ import { Page as Frame } from "@/components/Page";
 import { Empty, Loaded } from "@/components/States";
 import { plural } from "@/lib/format";
 
+import { Classes } from "./Classes";
 import { Curves } from "./Curves";
 import { TABS } from "./search";
 import { Specs } from "./Specs";
@@ -15,7 +16,7 @@ import { Verdict } from "./Verdict";
 
 const route = getRouteApi("/compare");
 const MOST = 100;
-const LABELS = { verdict: "Verdict", curves: "Curves", specs: "Specs" } as const;
+const LABELS = { verdict: "Verdict", classes: "Classes and sizes", curves: "Curves", specs: "Specs" } as const;
 
 export default function Page(): JSX.Element {
   const search = route.useSearch();
@@ -80,6 +81,9 @@ export default function Page(): JSX.Element {
                 </Tabs.List>
                 <Tabs.Panel value="verdict">
                   <Verdict runs={runs} />
+                </Tabs.Panel>
+                <Tabs.Panel value="classes">
+                  <Classes runs={runs} />
                 </Tabs.Panel>
                 <Tabs.Panel value="curves">
                   <Curves runs={runs} known={known} />

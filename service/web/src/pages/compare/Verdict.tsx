@@ -8,7 +8,7 @@ import { Forest, range } from "@/charts/Forest";
 import { type Column, DataTable } from "@/components/DataTable";
 import { ExportMenu } from "@/components/ExportMenu";
 import { Empty, Loaded } from "@/components/States";
-import { DASH, interval, meanStd, number, percent, plural, signed } from "@/lib/format";
+import { DASH, interval, meanStd, number, percent, plural, probability, signed } from "@/lib/format";
 
 type Group = Schemas["GroupOut"];
 type Comparison = Schemas["ComparisonOut"];
@@ -132,10 +132,6 @@ function Why({ text }: { text: string | null }): JSX.Element {
       </Popover.Dropdown>
     </Popover>
   );
-}
-
-function probability(p: number | null): string {
-  return p === null ? DASH : p < 0.001 ? "< 0.001" : p.toFixed(3);
 }
 
 function gap(one: Comparison): string {

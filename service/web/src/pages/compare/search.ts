@@ -1,6 +1,6 @@
 import { flag, list, numeric, oneOf, type Search, text } from "@/lib/search";
 
-export const TABS = ["verdict", "curves", "classes", "cost", "images", "specs"] as const;
+export const TABS = ["verdict", "classes", "curves", "specs"] as const;
 export type Tab = (typeof TABS)[number];
 export const X = ["step", "relative_time", "time"] as const;
 export const GROUPS = ["none", "spec", "method", "seed", "detector", "dataset", "group", "teacher"] as const;
