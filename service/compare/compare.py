@@ -61,7 +61,7 @@ class Matched:
 
 
 def match(asked: Sequence[Job], teachers: Sequence[Job], finals: dict[str, Evaluation]) -> Matched:
-    """Sort jobs into groups. `teachers` are the teacher jobs of the asked ones; `finals` the final evaluations by id."""
+    """Sort jobs into groups. `teachers`: the asked jobs' teacher jobs; `finals`: final evaluations by job id."""
     warnings: list[str] = []
     runs = _usable(asked, finals, warnings)
     asked_ids = {job.id for job in asked}

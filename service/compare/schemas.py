@@ -56,9 +56,7 @@ class ComparisonOut(BaseModel):
     high: float | None
     p: float | None = Field(description="Two-sided, of the t test of the interval; None with fewer than 3 seeds.")
     p_adjusted: float | None = Field(description="After Holm's correction; None with fewer than 3 comparisons.")
-    verdict: Verdict = Field(
-        description="By the adjusted p where there is one, else by the interval."
-    )
+    verdict: Verdict = Field(description="By the adjusted p where there is one, else by the interval.")
     teacher_label: str | None = Field(description="The teacher of `gap_closed`.")
     gap_closed: float | None = Field(description="1: as good as the teacher, 0: as the baseline.")
     gap_low: float | None = Field(description="Bounds of its 95 % interval by resampling seeds.")

@@ -35,9 +35,7 @@ def parts(client: TestClient, *ids: str) -> dict[str, Any]:
 
 
 def world(client: TestClient, *, seeds: int = 3, teacher_protocol: str = "p", **others: Any) -> list[str]:
-    teacher = finish(
-        client, tiny_spec(name="teacher", student=BIG), 50.0, protocol=teacher_protocol, per_class=TEACHER
-    )
+    teacher = finish(client, tiny_spec(name="teacher", student=BIG), 50.0, protocol=teacher_protocol, per_class=TEACHER)
     pairs = zip(BASELINE[:seeds], DISTILLED[:seeds], strict=True)
     ids = []
     for seed, (plain, taught) in enumerate(pairs):
