@@ -31,6 +31,8 @@ import service.lists.endpoints
 import service.logs.endpoints
 import service.mirror.endpoints
 import service.results.endpoints
+import service.sweeps.driver_endpoints
+import service.sweeps.endpoints
 import service.webhooks.endpoints
 from service import conditional, errors, frontend, migrations, openapi, pages, process_log, telemetry
 from service.access.first import ensure_first
@@ -97,6 +99,7 @@ def create_app(settings: Settings, *, web: Path | None = frontend.FOLDER) -> Fas
         service.artifacts.endpoints.router,
         service.events.endpoints.router,
         service.compare.endpoints.router,
+        service.sweeps.endpoints.router,
         service.mirror.endpoints.router,
         service.webhooks.endpoints.router,
         service.cluster.endpoints.router,
@@ -104,6 +107,7 @@ def create_app(settings: Settings, *, web: Path | None = frontend.FOLDER) -> Fas
         app.include_router(router, prefix="/api/v1", dependencies=user)
     app.include_router(service.access.session_endpoints.router, prefix="/api/v1")
     app.include_router(service.attempts.endpoints.router, prefix="/api/v1", dependencies=attempt)
+    app.include_router(service.sweeps.driver_endpoints.router, prefix="/api/v1")  # each route asks for its token
     app.include_router(pages.router)
     app.include_router(service.health.endpoints.router)
     if web is not None and frontend.is_built(web):

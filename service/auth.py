@@ -14,7 +14,7 @@ import secrets
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import select
 
@@ -87,6 +87,26 @@ def require_attempt(request: Request, attempt_id: str, given: _Given) -> None:
     right = _equal(given, attempt_token(request.app.state.settings, attempt_id, known))
     if epoch is None or not right:
         raise _unauthorized("the token is not that of this attempt")
+
+
+def sweep_token(settings: Settings, sweep_id: str, epoch: int) -> str:
+    """The token with which one driver of a sweep calls its routes (hex)."""
+    return attempt_token(settings, sweep_id, epoch)  # ids of sweeps and attempts differ in their first letters
+
+
+def require_driver(
+    request: Request,
+    sweep_id: str,
+    given: _Given,
+    epoch: Annotated[int, Header(alias="X-Epoch", ge=0, le=2**31 - 1)] = 0,
+) -> int:
+    """Dependency of a driver's routes: its epoch, of which the caller holds the token, else 401.
+
+    Whether a newer driver is there is for the service to say (409), not for this check.
+    """
+    if not _equal(given, sweep_token(request.app.state.settings, sweep_id, epoch)):
+        raise _unauthorized("the token is not that of this sweep's driver")
+    return epoch
 
 
 def _equal(given: HTTPAuthorizationCredentials | None, token: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from bcd.spec import JobSpec
+from bcd.sweep import SweepSpec
 
 _REF = "#/components/schemas/"
 _PROBLEM: dict[str, Any] = {
@@ -53,7 +54,9 @@ def publish(app: FastAPI) -> None:
 def _complete(document: dict[str, Any]) -> dict[str, Any]:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     spec = JobSpec.model_json_schema(ref_template=_REF + "{model}")
-    schemas |= {**spec.pop("$defs"), "JobSpec": spec, "Problem": _PROBLEM}
+    sweep = SweepSpec.model_json_schema(ref_template=_REF + "{model}")
+    schemas |= {**spec.pop("$defs"), **sweep.pop("$defs")}
+    schemas |= {"JobSpec": spec, "SweepSpec": sweep, "Problem": _PROBLEM}
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     problem = {"content": {"application/problem+json": {"schema": {"$ref": _REF + "Problem"}}}}

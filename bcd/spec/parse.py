@@ -20,7 +20,7 @@ def parse_spec(value: Any) -> JobSpec:
     try:
         return JobSpec.model_validate(value)
     except ValidationError as error:
-        raise SpecError([(_pointer(value, e["loc"]), _message(dict(e))) for e in error.errors()]) from None
+        raise SpecError([(pointer_of(value, e["loc"]), message_of(dict(e))) for e in error.errors()]) from None
 
 
 def load_spec(path: str | Path) -> JobSpec:
@@ -39,7 +39,7 @@ def load_spec(path: str | Path) -> JobSpec:
     return parse_spec(value)
 
 
-def _pointer(value: Any, loc: tuple[int | str, ...]) -> str:
+def pointer_of(value: Any, loc: tuple[int | str, ...]) -> str:
     """A JSON pointer into what the user sent: pydantic's union tags are not part of it."""
     parts: list[str] = []
     for part in loc:
@@ -55,7 +55,7 @@ def _pointer(value: Any, loc: tuple[int | str, ...]) -> str:
     return "".join("/" + part for part in parts)
 
 
-def _message(error: dict[str, Any]) -> str:
+def message_of(error: dict[str, Any]) -> str:
     kind, ctx = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
         return "unknown key; remove it or check its spelling"

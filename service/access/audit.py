@@ -36,7 +36,7 @@ def record(
         Audit(
             time=time.time(),
             actor=me.name if me is not None else NOBODY,
-            token_id=me.token_id if me is not None else None,
+            token_id=(me.token_id or None) if me is not None else None,  # none: for a sweep
             action=action,
             target=target[:200],
             project_id=project_id,

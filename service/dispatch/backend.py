@@ -49,6 +49,15 @@ class Launch:
     node: str | None = None
 
 
+@dataclass(frozen=True)
+class SweepLaunch:
+    """All that it takes to start the driver of a sweep."""
+
+    sweep_id: str
+    epoch: int
+    actor: str
+
+
 class Backend(Protocol):
     """A cluster that runs one worker for each attempt, whatever other processes that one starts and ends.
 
@@ -69,6 +78,9 @@ class Backend(Protocol):
 
     def launch(self, launch: Launch) -> None:
         """Start the attempt in the worker of that name. Doing it again is harmless. Raises `BackendAway`."""
+
+    def launch_driver(self, launch: SweepLaunch) -> None:
+        """Start the driver of a sweep in an actor of that name. Doing it again is harmless. Raises `BackendAway`."""
 
     def liveness(self, actor: str) -> Liveness:
         """`dead` only when the cluster says so; no answer, from the cluster or the worker, is `unknown`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Collection, Sequence
 
-from service.dispatch.backend import BackendAway, Launch, Liveness, Needs, NodeInfo
+from service.dispatch.backend import BackendAway, Launch, Liveness, Needs, NodeInfo, SweepLaunch
 
 
 class FakeBackend:
@@ -17,6 +17,7 @@ class FakeBackend:
         self.workers: dict[str, Liveness] = {}
         self.started: list[Launch] = []
         self.launches: list[Launch] = []
+        self.drivers: list[SweepLaunch] = []
         self.killed: list[str] = []
         self.spares: list[str] = []
         self._on_start = on_start
@@ -45,6 +46,12 @@ class FakeBackend:
             self.started.append(launch)
             if self._on_start is not None:
                 self._on_start(launch)
+
+    def launch_driver(self, launch: SweepLaunch) -> None:
+        self._ask()
+        if self.workers.get(launch.actor, "dead") == "dead":
+            self.workers[launch.actor] = "alive"
+            self.drivers.append(launch)
 
     def liveness(self, actor: str) -> Liveness:
         return "unknown" if self.away else self.workers.get(actor, "dead")

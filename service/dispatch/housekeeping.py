@@ -17,7 +17,7 @@ from service.attempts.service import LIVE
 from service.db import Database
 from service.dispatch.backend import Backend, NodeInfo
 from service.dispatch.leadership import Leadership
-from service.models import Attempt, Node
+from service.models import Attempt, Node, Sweep, SweepState
 from service.settings import Settings
 
 log = logging.getLogger("bcd.dispatch")
@@ -51,6 +51,8 @@ class Housekeeping:
         """Workers of ended attempts exit by themselves; one that hangs must not hold memory for ever."""
         with self._db.read() as session:
             known = set(session.scalars(select(Attempt.actor).where(Attempt.state.in_(LIVE))))
+            driven = select(Sweep.actor).where(Sweep.state == SweepState.SEARCHING.value, Sweep.actor.is_not(None))
+            known |= {actor for actor in session.scalars(driven) if actor}
         now = self._clock()
         strays = self._backend.strays(known)
         self._strays = {actor: self._strays.get(actor, now) for actor in strays}

@@ -21,11 +21,13 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bcd.records import TRAINS
-from service.auth import attempt_token
-from service.dispatch.backend import BackendAway, Launch, Liveness, Needs, NodeInfo
+from service.auth import attempt_token, sweep_token
+from service.dispatch.backend import BackendAway, Launch, Liveness, Needs, NodeInfo, SweepLaunch
 from service.settings import Settings
 from workers.attempt import AttemptArgs
 from workers.supervisor import NAMESPACE, Supervisor
+from workers.tune.channel import DriverArgs
+from workers.tune.driver import SweepDriver
 
 log = logging.getLogger("bcd.dispatch.ray")
 
@@ -52,6 +54,7 @@ class RayBackend:
         self._settings = settings
         self._address = settings.ray_head
         self._supervisor = ray.remote(Supervisor)
+        self._driver = ray.remote(SweepDriver)
         self._spares: dict[str, Any] = {}  # name -> its warm-up under way, None once it is warm
         self._spare_nodes: dict[str, str] = {}
         self._contacts: dict[str, _Contact] = {}
@@ -138,6 +141,29 @@ class RayBackend:
         contact = self._contacts.setdefault(launch.actor, _Contact())
         reserved = _reserved(launch.gpus, launch.memory, launch.processes)
         contact.start = self._actor(launch.actor, launch.node, **reserved).start.remote(asdict(args))
+
+    def launch_driver(self, launch: SweepLaunch) -> None:
+        self._ask()
+        args = DriverArgs(
+            sweep_id=launch.sweep_id,
+            epoch=launch.epoch,
+            api_url=self._settings.worker_api_url,
+            work=str(self._settings.work),
+            token=sweep_token(self._settings, launch.sweep_id, launch.epoch),
+        )
+        contact = self._contacts.setdefault(launch.actor, _Contact())
+        actor = self._driver.options(
+            name=launch.actor,
+            namespace=NAMESPACE,
+            get_if_exists=True,
+            lifetime="detached",
+            num_cpus=0,
+            resources={TRAINS: 0.001},
+            max_concurrency=8,
+            max_restarts=0,
+            max_task_retries=0,
+        ).remote()
+        contact.start = actor.start.remote(asdict(args))
 
     def liveness(self, actor: str) -> Liveness:
         if not self.listening():

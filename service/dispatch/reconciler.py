@@ -28,6 +28,7 @@ from service.dispatch.backend import Backend, BackendAway, Launch, Liveness
 from service.dispatch.housekeeping import Housekeeping
 from service.dispatch.leadership import Leadership, NotLeading
 from service.dispatch.queue import Queue, launch_of, needs_of
+from service.dispatch.sweeps import Sweeps
 from service.errors import Problem
 from service.jobs.states import ACTIVE, move
 from service.models import Attempt, Event, Job, JobState
@@ -80,6 +81,7 @@ class Reconciler:
         self._spares = spares
         self._queue = Queue(settings)
         self._house = Housekeeping(settings, db, backend, lead, clock=clock)
+        self._sweeps = Sweeps(settings, db, backend, lead, clock=clock)
         # The service may have been down together with the dispatcher: leases count from now at the earliest.
         self._grace_until = self._seen = clock()
         self._give_grace()
@@ -104,6 +106,7 @@ class Reconciler:
             except Exception:
                 log.exception("looking after attempt %s failed; the others go on", one.id)
         self._settle_ownerless()
+        self._sweeps.tick()
         self._claim()
         self._house.end_strays()
         self._house.sweep()

@@ -85,8 +85,23 @@ def _earlier(session: Session, project: str, key: str | None, same: str) -> JobO
     return shown(session, [job])[0]
 
 
+def insert(session: Session, me: Principal, spec: JobSpec, options: Options, *, job_id: str) -> Job:
+    """Accept a job under a given id, for others who make jobs (sweeps). The caller knows that there is none of this
+    id, and commits. Raises `Problem` as `submit`.
+    """
+    return _insert(session, me, spec, options, None, request_hash(spec, options, None), None, job_id=job_id)
+
+
 def _insert(
-    session: Session, me: Principal, spec: JobSpec, options: Options, key: str | None, same: str, origin: Origin | None
+    session: Session,
+    me: Principal,
+    spec: JobSpec,
+    options: Options,
+    key: str | None,
+    same: str,
+    origin: Origin | None,
+    *,
+    job_id: str | None = None,
 ) -> Job:
     if session.get(Project, options.project) is None:
         raise Problem(404, f"there is no project {options.project!r}")
@@ -95,7 +110,7 @@ def _insert(
         raise refusal(needed.faults)
     job = Job(
         **columns(spec),
-        id=new_id("job"),
+        id=job_id or new_id("job"),
         project_id=options.project,
         spec=spec.canonical(),
         state=(JobState.QUEUED if needed.met else JobState.WAITING).value,
