@@ -11,6 +11,7 @@ from bcd.sweep.space import Word
 # Error types of the driver's routes.
 STALE_DRIVER = "urn:bcd:stale-driver"
 BUDGET_SPENT = "urn:bcd:budget-spent"
+TRIALS_RUN = "urn:bcd:trials-run"
 
 
 class Report(BaseModel):

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import access, backup, data, demo, doctor, evaluate, export, jobs, local, serve, teacher, verbs
+from service.cli import access, backup, data, demo, doctor, evaluate, export, jobs, local, serve, sweeps, teacher, verbs
 from service.cli.console import EXIT_INTERRUPTED, fault_lines, remark, say
 
 app = typer.Typer(
@@ -68,6 +68,7 @@ app.command("resume", rich_help_panel=JOBS)(verbs.resume)
 app.command("retry", rich_help_panel=JOBS)(verbs.retry)
 app.command("clone", rich_help_panel=JOBS)(verbs.clone)
 app.command("set", rich_help_panel=JOBS)(verbs.change)
+app.add_typer(sweeps.app, rich_help_panel=JOBS)
 app.command("train", rich_help_panel=ALONE)(local.train)
 app.command("evaluate", rich_help_panel=ALONE)(evaluate.evaluate)
 app.command("report", rich_help_panel=ALONE)(evaluate.report)

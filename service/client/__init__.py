@@ -14,6 +14,7 @@ from __future__ import annotations
 from service.client.admin import Admin
 from service.client.errors import ApiError, ServiceUnavailable
 from service.client.follow import Follow
+from service.client.sweeps import Sweeps
 from service.client.types import TERMINAL, Artifact, Event, Job, JobPage, JobRow, LogLine, LogPage, Outcome, Series
 
 __all__ = [
@@ -22,5 +23,5 @@ __all__ = [
 ]  # fmt: skip
 
 
-class Client(Follow, Admin):
+class Client(Follow, Sweeps, Admin):
     """Talks to one service. Usable as a context manager; not shared between threads."""

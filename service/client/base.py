@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import time
+import uuid
+from collections.abc import Mapping
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -99,6 +101,22 @@ class Api:
         more = {} if body is None else {"json": body}
         answer = self._request(method, path, params=given, **more)
         return json_of(answer) if answer.content else None
+
+    def _make(self, path: str, body: Any, key: str | None, params: Mapping[str, Any]) -> Any:
+        """Make something new. A request that was dropped is sent again with the same key: nothing is made twice."""
+        headers = {"Idempotency-Key": key or uuid.uuid4().hex}
+        more = {} if body is None else {"json": body}
+        for last in (False, False, True):
+            try:
+                return json_of(self._request("POST", path, headers=headers, params=dict(params), **more))
+            except Dropped as error:
+                if last:
+                    raise ServiceUnavailable(str(error)) from None
+            except ApiError as error:  # the database is away for a moment
+                if last or error.status != 503:
+                    raise
+            time.sleep(1.0)
+        raise AssertionError("unreachable")
 
 
 class Stream:

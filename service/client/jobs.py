@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +11,7 @@ import httpx
 
 from bcd.spec import JobSpec
 from service.client.base import Api, json_of, segment
-from service.client.errors import ApiError, Dropped, ServiceUnavailable
+from service.client.errors import ServiceUnavailable
 from service.client.types import Artifact, Job, JobPage, JobRow, LogPage, Outcome, Series
 
 Verb = Literal["cancel", "pause", "resume", "retry", "change"]
@@ -40,7 +38,8 @@ class Jobs(Api):
         again; `priority`: higher goes first.
         """
         params = _options(project=project, priority=priority, tags=tags, group=group, after=after, retries=retries)
-        return self._make("/api/v1/jobs", _plain(spec), idempotency_key, params)
+        job: Job = self._make("/api/v1/jobs", _plain(spec), idempotency_key, params)
+        return job
 
     def validate(self, spec: JobSpec | Mapping[str, Any], **options: Any) -> dict[str, Any]:
         """What a submission would do, cost and be refused for; stores nothing. `options` as of `submit`."""
@@ -51,12 +50,14 @@ class Jobs(Api):
     def clone(self, job_id: str, changes: Mapping[str, Any], idempotency_key: str | None = None, **options: Any) -> Job:
         """A new job of the same spec with a JSON merge patch applied. Options not given are those of the original."""
         path = f"/api/v1/jobs/{segment(job_id)}/clone"
-        return self._make(path, dict(changes), idempotency_key, _options(**options))
+        job: Job = self._make(path, dict(changes), idempotency_key, _options(**options))
+        return job
 
     def retry(self, job_id: str, idempotency_key: str | None = None, *, from_start: bool = False) -> Job:
         """A new job that goes on from the newest checkpoint of one that failed or was cancelled."""
         params = {"from_start": from_start} if from_start else {}
-        return self._make(f"/api/v1/jobs/{segment(job_id)}/retry", None, idempotency_key, params)
+        job: Job = self._make(f"/api/v1/jobs/{segment(job_id)}/retry", None, idempotency_key, params)
+        return job
 
     def cancel(self, job_id: str) -> Job:
         return self._verb(job_id, "cancel")
@@ -210,22 +211,6 @@ class Jobs(Api):
         return path
 
     # -------------------------------------------------------------------------------------------- plumbing
-
-    def _make(self, path: str, body: Any, key: str | None, params: Mapping[str, Any]) -> Job:
-        headers = {"Idempotency-Key": key or uuid.uuid4().hex}
-        more = {} if body is None else {"json": body}
-        for last in (False, False, True):
-            try:
-                job: Job = json_of(self._request("POST", path, headers=headers, params=dict(params), **more))
-                return job
-            except Dropped as error:
-                if last:
-                    raise ServiceUnavailable(str(error)) from None
-            except ApiError as error:  # the database is away for a moment
-                if last or error.status != 503:
-                    raise
-            time.sleep(1.0)
-        raise AssertionError("unreachable")
 
     def _verb(self, job_id: str, verb: str) -> Job:
         job: Job = self._post(f"/api/v1/jobs/{segment(job_id)}/{verb}")

@@ -5,6 +5,7 @@ Fencing: only the newest driver of a sweep that searches is heard. Each call ext
 
 from __future__ import annotations
 
+import logging
 import time
 
 from sqlalchemy import select
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 from bcd import crash
 from bcd.spec import SpecError, parse_spec
 from bcd.sweep import SweepSpec
-from bcd.sweep.wire import BUDGET_SPENT, STALE_DRIVER, EndSearch, NewTrial, Report, SweepTicket, TrialState
+from bcd.sweep.wire import BUDGET_SPENT, STALE_DRIVER, TRIALS_RUN, EndSearch, NewTrial, Report, SweepTicket, TrialState
 from service.errors import Problem
 from service.models import Job, JobState, Sweep, SweepState, Trial
 from service.settings import Settings
@@ -22,6 +23,8 @@ from service.sweeps.events import move
 from service.sweeps.jobs import end_job
 from service.sweeps.repository import TrialRow, spec_of
 from service.sweeps.submit import most_trials
+
+log = logging.getLogger("bcd.api")
 
 
 def ticket(session: Session, settings: Settings, sweep_id: str, epoch: int) -> SweepTicket:
@@ -92,12 +95,13 @@ def end(session: Session, settings: Settings, sweep_id: str, epoch: int, how: En
     """The search is over: train the best again, or finish. Raises `Problem` 404, 409 (stale, or trials still run)."""
     sweep, spec = _heard(session, settings, sweep_id, epoch)
     if how.failure is not None:
+        log.error("the driver of sweep %s gave up: %s\n%s", sweep.id, how.failure, how.traceback or "")
         move(session, sweep, SweepState.FAILED, actor="driver", cause=how.failure)
         return
     rows = repository.trials(session, sweep.id, seed=_seed(spec))
     open_ones = [row.job.id for row in rows if row.job.state not in ("succeeded", "failed", "cancelled")]
     if open_ones:
-        raise Problem(409, f"{len(open_ones)} trials have not ended, such as job {open_ones[0]}")
+        raise Problem(409, f"{len(open_ones)} trials have not ended, such as job {open_ones[0]}", type=TRIALS_RUN)
     failure = _failing(rows, spec)
     if failure is not None:
         move(session, sweep, SweepState.FAILED, actor="driver", cause=failure)

@@ -9,7 +9,16 @@ from typing import Any
 
 import httpx
 
-from bcd.sweep.wire import BUDGET_SPENT, STALE_DRIVER, EndSearch, NewTrial, StopTrial, SweepTicket, TrialState
+from bcd.sweep.wire import (
+    BUDGET_SPENT,
+    STALE_DRIVER,
+    TRIALS_RUN,
+    EndSearch,
+    NewTrial,
+    StopTrial,
+    SweepTicket,
+    TrialState,
+)
 
 PATIENCE = 24 * 3600.0  # seconds; as long as a worker waits for the service
 
@@ -20,6 +29,10 @@ class Stale(Exception):
 
 class Spent(Exception):
     """No further trial begins."""
+
+
+class NotYet(Exception):
+    """Trials that were stopped have not ended yet."""
 
 
 class Refused(Exception):
@@ -89,6 +102,8 @@ class SweepChannel:
             raise Stale(detail)
         if kind == BUDGET_SPENT:
             raise Spent(detail)
+        if kind == TRIALS_RUN:
+            raise NotYet(detail)
         if answer.status_code in (401, 404):
             raise Stale(f"{answer.status_code}: {detail}")
         if answer.status_code < 500 and answer.status_code not in (408, 425, 429):

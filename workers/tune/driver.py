@@ -10,6 +10,7 @@ import shutil
 import socket
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import psutil
 
 from bcd.sweep import AshaScheduler, HyperbandScheduler, MedianScheduler, SweepSpec, parse_sweep
 from bcd.sweep.wire import EndSearch
-from workers.tune.channel import DriverArgs, Refused, Stale, SweepChannel
+from workers.tune.channel import DriverArgs, NotYet, Refused, Stale, SweepChannel
 
 # Read by Tune when it is imported: no files of its loggers, no snapshots to resume from (the service knows more).
 _TUNE = {
@@ -63,7 +64,7 @@ def drive(args: DriverArgs) -> None:
     beating.start()
     try:
         _tune(args, parse_sweep(ticket.spec), channel, ticket.trials)
-        channel.end(EndSearch())
+        _end(channel)
     except Stale:
         raise
     except Exception as error:
@@ -71,6 +72,16 @@ def drive(args: DriverArgs) -> None:
         channel.end(EndSearch(failure=text[:4000], traceback=traceback.format_exc()[-100_000:]))
     finally:
         stop_beating.set()
+
+
+def _end(channel: SweepChannel) -> None:
+    """Once the jobs that were stopped have ended."""
+    while True:
+        try:
+            channel.end(EndSearch())
+            return
+        except NotYet:
+            time.sleep(0.5)
 
 
 def _tune(args: DriverArgs, spec: SweepSpec, channel: SweepChannel, known: Any) -> None:

@@ -108,6 +108,14 @@ class JobSearcher(Searcher):  # type: ignore[misc]
         self._study.add_trial(past_trial(self._spec.space, trial.params, state=Outcome.RUNNING))
         return int(self._study.trials[-1].number)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> JobSearcher:
+        """Tune copies what it is given; there is one searcher."""
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles what it is given, to go on from after a crash; we go on from the service instead."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the service knows everything."""
 
