@@ -46,6 +46,7 @@ class AttemptArgs:
     work: str
     data_cache: str
     token: str = field(repr=False)
+    again: bool = False  # the worker may serve another attempt after this one
 
     @property
     def folder(self) -> Path:

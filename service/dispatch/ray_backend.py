@@ -33,6 +33,8 @@ log = logging.getLogger("bcd.dispatch.ray")
 
 GIB = 2**30
 PING_EVERY = 2.0  # seconds between pings of one worker
+SOON = 0.4  # seconds between pings of a worker whose attempt has ended: it may be free for the next one
+SURPLUS = 20.0  # seconds for which more idle workers than wanted are kept
 PING_PATIENCE = 10.0  # seconds after the last answer for which a worker counts as alive
 
 
@@ -57,6 +59,7 @@ class RayBackend:
         self._driver = ray.remote(SweepDriver)
         self._spares: dict[str, Any] = {}  # name -> its warm-up under way, None once it is warm
         self._spare_nodes: dict[str, str] = {}
+        self._idle_since: dict[str, float] = {}  # of spares that are not new
         self._contacts: dict[str, _Contact] = {}
         self._nodes: Sequence[NodeInfo] = ()
         self._nodes_at = float("-inf")
@@ -102,14 +105,27 @@ class RayBackend:
                 self._spares[name] = None
             except Exception as error:
                 log.warning("spare worker %s did not come up: %s", name, error)
-                del self._spares[name]
+                self._take_spare(name)
                 return
+        self._end_surplus(count)
         # Nor next to an attempt that is still importing: it has a job to do.
         busy = any(contact.answer is None or not contact.answer["ready"] for contact in self._contacts.values())
         if len(self._spares) < count and not busy and self.listening():
             name, nodes = _new_name(), [node for node in self.nodes() if node.alive and node.cpus]
             self._spare_nodes[name] = min(nodes, key=lambda node: (node.spares, node.gpus, node.id)).id
             self._spares[name] = self._actor(name, self._spare_nodes[name]).warm.remote()
+
+    def _end_surplus(self, count: int) -> None:
+        """End idle workers beyond those wanted, which have had nothing to do for a while."""
+        for name in sorted(set(self._idle_since) & set(self._spares), key=self._idle_since.__getitem__):
+            if len(self._spares) > count and time.monotonic() - self._idle_since[name] > SURPLUS:
+                self._take_spare(name)
+                self.kill(name)
+
+    def _take_spare(self, name: str) -> None:
+        self._spares.pop(name, None)
+        self._spare_nodes.pop(name, None)
+        self._idle_since.pop(name, None)
 
     def warm_spares(self) -> int:
         """How many idle workers have finished importing."""
@@ -127,8 +143,8 @@ class RayBackend:
 
     def launch(self, launch: Launch) -> None:
         self._ask()
-        self._spares.pop(launch.actor, None)
-        self._spare_nodes.pop(launch.actor, None)
+        self._take_spare(launch.actor)
+        reserved = _reserved(launch.gpus, launch.memory, launch.processes)
         args = AttemptArgs(
             attempt_id=launch.attempt_id,
             epoch=launch.epoch,
@@ -137,9 +153,12 @@ class RayBackend:
             work=str(self._settings.work),
             data_cache=str(self._settings.data_cache),
             token=attempt_token(self._settings, launch.attempt_id, launch.epoch),
+            # What was reserved in Ray stays so as long as the process lives: others may need it.
+            again=not reserved and launch.processes == 1,
         )
         contact = self._contacts.setdefault(launch.actor, _Contact())
-        reserved = _reserved(launch.gpus, launch.memory, launch.processes)
+        if contact.answer is not None:
+            contact.answer = {**contact.answer, "attempt": launch.attempt_id}  # what it said while it was idle
         contact.start = self._actor(launch.actor, launch.node, **reserved).start.remote(asdict(args))
 
     def launch_driver(self, launch: SweepLaunch) -> None:
@@ -207,10 +226,13 @@ class RayBackend:
             except ValueError:
                 continue
             contact = self._contacts.setdefault(name, _Contact())
-            self._ping(handle, contact)
+            self._ping(handle, contact, every=SOON)
+            self._start_failed(name, contact)  # an attempt may have been shorter than a round
             if contact.answer is not None and contact.answer["attempt"] is None and contact.start is None:
-                self._spares[name] = handle.warm.remote()  # left idle by an earlier dispatcher
+                # Left idle by an earlier dispatcher, or done with its attempt.
+                self._spares[name] = handle.warm.remote()
                 self._spare_nodes[name] = contact.answer["node"]
+                self._idle_since[name] = time.monotonic()
             else:
                 found.append(name)
         return found
@@ -237,7 +259,7 @@ class RayBackend:
             max_task_retries=0,
         ).remote()
 
-    def _ping(self, handle: Any, contact: _Contact) -> None:
+    def _ping(self, handle: Any, contact: _Contact, *, every: float = PING_EVERY) -> None:
         """Take an answer that has come and ask again from time to time; never waits."""
         now = time.monotonic()
         if contact.ping is not None and ray.wait([contact.ping], timeout=0)[0]:
@@ -246,7 +268,7 @@ class RayBackend:
             except Exception as error:
                 log.info("a ping failed: %s", error)
             contact.ping = None
-        if contact.ping is None and now - contact.sent > PING_EVERY:
+        if contact.ping is None and now - contact.sent > every:
             contact.ping, contact.sent = handle.ping.remote(), now
 
     def _start_failed(self, actor: str, contact: _Contact) -> bool:

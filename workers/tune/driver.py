@@ -27,7 +27,6 @@ _TUNE = {
     "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
@@ -85,7 +84,8 @@ def _end(channel: SweepChannel) -> None:
 
 
 def _tune(args: DriverArgs, spec: SweepSpec, channel: SweepChannel, known: Any) -> None:
-    os.environ.update(_TUNE)
+    # All that may be under way begin at once, not one after the other's follower.
+    os.environ.update(_TUNE, TUNE_MAX_PENDING_TRIALS_PG=str(spec.concurrency))
     from ray import tune
 
     from workers.tune.follower import JobFollower
