@@ -1,7 +1,7 @@
 """The Ray actor that runs attempts, one at a time. It is created early, so that torch is already imported.
 
-It outlives the dispatcher (detached). Once everything is delivered it ends its own process, so nothing stays behind; or,
-where nothing was reserved for it and all went well, it waits for another attempt: a new process takes 8 s of a CPU.
+It outlives the dispatcher (detached). Once everything is delivered it ends its own process, so nothing stays behind.
+Where nothing was reserved for it and all went well it waits for another attempt: a new process takes 8 s of a CPU.
 """
 
 from __future__ import annotations

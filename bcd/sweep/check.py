@@ -23,6 +23,9 @@ _OURS = {
     "version": "it is the format's version",
 }
 
+# Parameters that change how many steps a trial has.
+_LENGTHS = {"schedule", "schedule.steps", "schedule.epochs", "schedule.batch_size", "data", "data.train_images"}
+
 
 def check(sweep: SweepSpec, also: Also = lambda _: []) -> list[Fault]:
     """(JSON pointer, message) for each fault; none: every combination that was tried is a job spec that can be used.
@@ -71,7 +74,7 @@ def _search(sweep: SweepSpec, base: JobSpec) -> Iterator[Fault]:
     if not base.evaluation.every and "evaluation.every" not in sweep.space:
         yield "/job/evaluation/every", "a scheduler needs evaluations during training: set it to a number of steps"
     steps = base.planned_steps()
-    if steps is not None and sweep.scheduler.grace >= steps and not any(p.startswith("schedule") for p in sweep.space):
+    if steps is not None and sweep.scheduler.grace >= steps and not _LENGTHS & set(sweep.space):
         yield "/scheduler/grace", f"a trial has {steps} steps; with a grace of {sweep.scheduler.grace} none is stopped"
 
 

@@ -12,8 +12,6 @@ from bcd.sweep.space import Choice, Integer, Parameter, Params, Space, Uniform, 
 from bcd.sweep.spec import SweepSpec, TpeSearch
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-# Of `group`, without which conditional parameters would be drawn independently of all others.
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 def new_study(sweep: SweepSpec, *, known: int = 0) -> optuna.Study:
@@ -72,9 +70,12 @@ def _sampler(sweep: SweepSpec, known: int) -> optuna.samplers.BaseSampler:
     search = sweep.search
     seed = (getattr(search, "seed", 0) + 7919 * known) % 2**31
     if isinstance(search, TpeSearch):
-        return optuna.samplers.TPESampler(
-            n_startup_trials=search.startup, seed=seed, multivariate=True, group=True, constant_liar=True
-        )
+        with warnings.catch_warnings():
+            # Of `group`, without which conditional parameters would be drawn independently of all others.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.TPESampler(
+                n_startup_trials=search.startup, seed=seed, multivariate=True, group=True, constant_liar=True
+            )
     return optuna.samplers.RandomSampler(seed=seed)
 
 

@@ -16,9 +16,9 @@ from starlette.testclient import TestClient
 from service import storage
 from service.access.principal import Principal
 from service.app import create_app, prepare
-from service.auth import attempt_token, owner_token
+from service.auth import attempt_token, owner_token, sweep_token
 from service.jobs.states import move
-from service.models import Attempt, Job, JobState, Scope, new_id
+from service.models import Attempt, Job, JobState, Scope, Sweep, new_id
 from service.settings import Settings
 
 TINY_SPEC: dict[str, Any] = {
@@ -28,6 +28,22 @@ TINY_SPEC: dict[str, Any] = {
     "schedule": {"steps": 4, "batch_size": 2, "warmup_steps": 0, "checkpoint_every": 2, "log_every": 1},
     "seed": 0,
 }
+
+
+def tiny_sweep(**changes: Any) -> dict[str, Any]:
+    """A sweep around `TINY_SPEC` with top-level keys replaced."""
+    return {
+        "name": "tiny sweep",
+        "job": deepcopy(TINY_SPEC),
+        "space": {
+            "schedule.optimizer.lr": {"type": "loguniform", "low": 0.001, "high": 0.1},
+            "student.width": {"type": "choice", "values": [4, 8]},
+        },
+        "search": {"type": "random"},
+        "budget": {"trials": 4},
+        **changes,
+    }
+
 
 # A caller who may do everything, for calls below the HTTP layer.
 ROOT = Principal(user_id="user_root", name="root", token_id="tok_root", scope=Scope.ADMIN, is_admin=True)
@@ -175,6 +191,46 @@ def start(
     worker = FakeWorker(client, *claim(client, job["id"]))
     worker.send(worker.running())
     return job, worker
+
+
+class FakeDriver:
+    """Speaks for the driver of a sweep, as if the dispatcher had just started it."""
+
+    def __init__(self, client: TestClient, sweep_id: str):
+        self.client, self.sweep_id = client, sweep_id
+        with client.app.state.db.write() as session:  # type: ignore[attr-defined]
+            sweep = session.get(Sweep, sweep_id)
+            sweep.epoch += 1
+            self.epoch = sweep.epoch
+        token = sweep_token(client.app.state.settings, sweep_id, self.epoch)  # type: ignore[attr-defined]
+        self.headers = {"Authorization": f"Bearer {token}", "X-Epoch": str(self.epoch)}
+
+    def call(self, method: str, path: str, body: Any = None) -> Response:
+        url = f"/api/v1/sweep-drivers/{self.sweep_id}{path}"
+        return self.client.request(method, url, json=body, headers=self.headers)
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """A call that must be accepted; what it answers."""
+        response = self.call(method, path, body)
+        assert response.status_code < 300, response.text
+        return response.json() if response.content else None
+
+    def add(self, number: int, **params: Any) -> dict[str, Any]:
+        """A trial; parameters by the last word of their path."""
+        paths = {"lr": "schedule.optimizer.lr", "width": "student.width"}
+        body = {"number": number, "params": {paths[name]: value for name, value in params.items()}}
+        made: dict[str, Any] = self.ask("POST", "/trials", body)
+        return made
+
+
+def end_job(client: TestClient, job_id: str, ap: float | None, *, reports: dict[int, float] | None = None) -> None:
+    """Run a queued job to its end with this AP; None: it fails."""
+    worker = FakeWorker(client, *claim(client, job_id))
+    worker.send(worker.running(), *(worker.metric(step, AP=value) for step, value in (reports or {}).items()))
+    if ap is None:
+        worker.send(worker.ended("failed", cause="the loss is not finite"))
+    else:
+        worker.send(worker.metric(4, AP=ap), worker.evaluation(ap), worker.ended("succeeded"))
 
 
 def finish(client: TestClient, spec: dict[str, Any], ap: float, *, protocol: str = "p", **others: Any) -> str:

@@ -88,3 +88,23 @@ def test_workers_are_told_the_address_at_which_they_reach_the_api(tmp_path, monk
     ensure_secrets(backend._settings)
     backend.launch(Launch("att_1", 1, "worker-1"))
     assert actors.started[0]["api_url"] == "http://api.internal:8765"
+
+
+def test_only_workers_that_reserved_nothing_and_are_alone_serve_again(backend):
+    backend._supervisor = actors = Actors()
+    ensure_secrets(backend._settings)
+    for asked in ({}, {"gpus": 1}, {"memory": 1.0}, {"processes": 2}):
+        backend.launch(Launch("att_1", 1, "worker-1", **asked))
+    assert [args["again"] for args in actors.started] == [True, False, False, False]
+
+
+def test_idle_workers_beyond_those_wanted_end_after_a_while(backend, monkeypatch):
+    killed: list[str] = []
+    monkeypatch.setattr(backend, "kill", killed.append)
+    backend._spares = dict.fromkeys(("new", "b", "a", "c"))
+    backend._idle_since = {"a": -1e9, "b": -1e8, "c": float("inf")}
+    backend.warm(2)
+    assert killed == ["a", "b"]  # the longest idle first; the new one and the one just used stay
+    assert set(backend._spares) == {"new", "c"}
+    backend.warm(2)
+    assert killed == ["a", "b"]

@@ -29,6 +29,7 @@ from tests.helpers.api import (
     start,
     submit,
     tiny_spec,
+    tiny_sweep,
 )
 
 OK = "ok"
@@ -93,6 +94,11 @@ def attempt_only(**more: Any) -> Rule:
     return Rule(401, 401, 401, 401, 401, 401, attempt=OK, **more)
 
 
+def driver_only(**more: Any) -> Rule:
+    """Neither users nor attempts: each driver has a token of its own (`test_sweep_driver.py`)."""
+    return Rule(401, 401, 401, 401, 401, 401, attempt=401, **more)
+
+
 def _spare_is_member(client: TestClient) -> None:
     client.put("/api/v1/projects/ours/members/spare", json={"role": "viewer"})
 
@@ -146,6 +152,26 @@ RULES: dict[str, Rule] = {
     f"GET {V1}/events": looks(params={"job": "{job_id}"}),
     f"GET {V1}/compare": looks(params={"ids": "{job_id}"}),
     f"GET {V1}/compare/parts": looks(params={"ids": "{job_id}"}),
+    # sweeps
+    f"GET {V1}/sweep-schema": any_user(),
+    f"GET {V1}/sweeps": any_user(),
+    f"POST {V1}/sweeps": changes(params={"project": "ours"}, body=tiny_sweep()),
+    f"POST {V1}/sweeps:validate": looks(params={"project": "ours"}, body=tiny_sweep()),
+    f"GET {V1}/sweeps/{{sweep_id}}": looks(),
+    f"GET {V1}/sweeps/{{sweep_id}}/trials": looks(),
+    f"GET {V1}/sweeps/{{sweep_id}}/report": looks(),
+    f"GET {V1}/sweeps/{{sweep_id}}/best": looks(),
+    f"POST {V1}/sweeps/{{sweep_id}}/pause": changes(),
+    f"POST {V1}/sweeps/{{sweep_id}}/resume": changes(),
+    f"POST {V1}/sweeps/{{sweep_id}}/stop": changes(),
+    f"POST {V1}/sweeps/{{sweep_id}}/extend": changes(body={"budget": {"trials": 9}}),
+    # drivers of sweeps
+    f"GET {V1}/sweep-drivers/{{sweep_id}}/ticket": driver_only(),
+    f"POST {V1}/sweep-drivers/{{sweep_id}}/beat": driver_only(),
+    f"POST {V1}/sweep-drivers/{{sweep_id}}/trials": driver_only(body={"number": 1, "params": {}}),
+    f"GET {V1}/sweep-drivers/{{sweep_id}}/trials/{{number}}": driver_only(),
+    f"POST {V1}/sweep-drivers/{{sweep_id}}/trials/{{number}}/stop": driver_only(body={"why": "x"}),
+    f"POST {V1}/sweep-drivers/{{sweep_id}}/end": driver_only(body={}),
     # webhooks
     f"GET {V1}/projects/{{project_id}}/webhooks": manages(),
     f"POST {V1}/projects/{{project_id}}/webhooks": manages(body={"url": "https://hooks.example.org/"}),
@@ -203,6 +229,7 @@ def world(client: TestClient) -> World:
     make_project(client, "theirs")
     job_id, artifact_id, worker = _job_with_everything(client, "ours")
     make_user(client, "spare")
+    sweep = client.post(f"{V1}/sweeps", params={"project": "ours"}, json=tiny_sweep()).json()
     made = [client.post(f"{V1}/tokens", json={"name": "x", "scope": "admin"}).json() for _ in range(3)]
     revoked, expired, target = made
     client.delete(f"{V1}/tokens/{revoked['id']}")
@@ -225,7 +252,7 @@ def world(client: TestClient) -> World:
     }
     ids = {
         "job_id": job_id, "artifact_id": artifact_id, "attempt_id": worker.attempt_id, "project_id": "ours",
-        "user": "spare", "token_id": target["id"], "webhook_id": "hook_1",
+        "user": "spare", "token_id": target["id"], "webhook_id": "hook_1", "sweep_id": sweep["id"], "number": "1",
     }  # fmt: skip
     client.app.state.closing = lambda: True  # event streams end at once
     return World(job_id, artifact_id, worker, tokens, ids)
