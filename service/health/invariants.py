@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -16,7 +17,22 @@ from sqlalchemy.orm import Session
 from service.attempts.service import LIVE
 from service.jobs.repository import FINAL
 from service.jobs.states import ACTIVE, MOVES
-from service.models import TERMINAL, Artifact, Attempt, Evaluation, Event, Job, JobState, Point, Project, Series
+from service.models import (
+    TERMINAL,
+    Artifact,
+    Attempt,
+    Evaluation,
+    Event,
+    Job,
+    JobState,
+    Point,
+    Project,
+    Series,
+    Sweep,
+    SweepState,
+    Trial,
+)
+from service.sweeps.events import ENDED
 
 PAGE = 1000  # jobs looked at together
 
@@ -58,6 +74,7 @@ def check(
         broken += _series_whole(session, jobs)
         broken += _history(session, jobs)
         broken += _attempts(session, jobs)
+    broken += _sweeps(session, drained)
     return broken + list(_quotas(session)) + list(_never_too_much(session, limits))
 
 
@@ -152,7 +169,7 @@ def _history(session: Session, jobs: Sequence[Job]) -> Iterator[Broken]:
 
 
 def _attempts(session: Session, jobs: Sequence[Job]) -> Iterator[Broken]:
-    """Attempts are numbered without a hole, at most one lives, and each was run by one process."""
+    """Attempts are numbered without a hole, at most one lives, and a process ran one after another."""
     by_job: dict[str, list[Attempt]] = {job.id: [] for job in jobs}
     query = select(Attempt).where(Attempt.job_id.in_(by_job)).order_by(Attempt.number)
     for attempt in session.scalars(query):
@@ -167,10 +184,33 @@ def _attempts(session: Session, jobs: Sequence[Job]) -> Iterator[Broken]:
         for attempt in mine:
             if attempt.started_at is not None and attempt.process is None:
                 yield Broken("I5", job.id, f"attempt {attempt.number} reported, but no process took its ticket")
-    processes = [a.process for attempts in by_job.values() for a in attempts if a.process is not None]
-    for process, count in Counter(processes).items():
-        if count > 1:
-            yield Broken("I5", process, f"one process ran {count} attempts")
+    by_process: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in (attempt for attempts in by_job.values() for attempt in attempts):
+        if attempt.process is not None:
+            by_process[attempt.process].append(attempt)
+    for process, ran in by_process.items():
+        ran.sort(key=lambda attempt: attempt.created_at)
+        for before, after in pairwise(ran):
+            if before.ended_at is None or before.ended_at > (after.started_at or after.created_at):
+                yield Broken("I5", process, f"one process ran attempts {before.id} and {after.id} at the same time")
+
+
+def _sweeps(session: Session, drained: bool) -> Iterator[Broken]:
+    """Of every sweep's trials none is missing and none is there twice, and one that has ended runs nothing."""
+    query = select(Sweep.id, Sweep.state, Trial.number, Trial.seed, Job.state)
+    query = query.join(Trial, Trial.sweep_id == Sweep.id).join(Job, Job.id == Trial.job_id).order_by(Sweep.id)
+    for (sweep_id, state), rows in groupby(session.execute(query).all(), key=lambda row: (row[0], row[1])):
+        trials = list(rows)
+        numbers = {number for _, _, number, _, _ in trials} - {0}
+        if numbers and numbers != set(range(1, len(numbers) + 1)):
+            yield Broken("I2", sweep_id, f"trials are missing: it has {sorted(numbers)[:50]}")
+        twice = Counter((number, seed) for _, _, number, seed, _ in trials)
+        for (number, seed), count in twice.items():
+            if count > 1:
+                yield Broken("I2", sweep_id, f"trial {number} with seed {seed} is there {count} times")
+        running = [number for _, _, number, _, job in trials if job not in TERMINAL]
+        if running and (drained or state in ENDED and state != SweepState.STOPPED and state != SweepState.FAILED):
+            yield Broken("I2", sweep_id, f"is {state}, and trials {running[:20]} have not ended")
 
 
 def _quotas(session: Session) -> Iterator[Broken]:

@@ -20,6 +20,7 @@ from tests.faults import (
     service_kills,
     stops,
     streams,
+    sweep_kills,
     worker_kills,
 )
 from tests.faults.world import Outcome, Setting
@@ -49,4 +50,5 @@ FAULTS: dict[str, Fault] = {
     "stops": Fault(stops.run, 50),
     "equal-submissions": Fault(equal_submissions.run, 3),
     "streams": Fault(streams.run, 1000),
+    "sweep-kills": Fault(sweep_kills.run, 20),
 }
