@@ -209,7 +209,7 @@ def _sweeps(session: Session, drained: bool) -> Iterator[Broken]:
             if count > 1:
                 yield Broken("I2", sweep_id, f"trial {number} with seed {seed} is there {count} times")
         running = [number for _, _, number, _, job in trials if job not in TERMINAL]
-        if running and (drained or state in ENDED and state != SweepState.STOPPED and state != SweepState.FAILED):
+        if running and (drained or (state in ENDED and state != SweepState.STOPPED and state != SweepState.FAILED)):
             yield Broken("I2", sweep_id, f"is {state}, and trials {running[:20]} have not ended")
 
 

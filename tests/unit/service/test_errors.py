@@ -93,7 +93,7 @@ def test_a_body_of_exactly_the_limit_is_read(client: TestClient) -> None:
 def test_an_unexpected_fault_says_nothing_but_where_to_look(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = create_app(settings)
+    app = create_app(settings, web=None)
 
     @app.get("/boom")
     def boom() -> None:
@@ -108,7 +108,7 @@ def test_an_unexpected_fault_says_nothing_but_where_to_look(
 
 
 def test_a_database_that_does_not_answer_is_a_503_to_try_again(settings: Settings) -> None:
-    app = create_app(settings)
+    app = create_app(settings, web=None)
 
     @app.get("/locked")
     def locked() -> None:
@@ -123,7 +123,7 @@ def test_a_database_that_does_not_answer_is_a_503_to_try_again(settings: Setting
 def test_postgresql_gives_up_what_takes_too_long(database_url: str, settings: Settings) -> None:
     if database_url.startswith("sqlite"):
         pytest.skip("SQLite has no limit on statements")
-    app, db = create_app(settings), Database(database_url, statement_seconds=0.2)
+    app, db = create_app(settings, web=None), Database(database_url, statement_seconds=0.2)
 
     @app.get("/slow")
     def slow() -> None:
