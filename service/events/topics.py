@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, or_, true
 from service.errors import Problem
 from service.models import Event
 
-TYPES = ("job.state", "job.changed", "job.facts", "job.metrics", "job.artifact", "job.evaluation")
+TYPES = ("job.state", "job.changed", "job.facts", "job.metrics", "job.artifact", "job.evaluation", "sweep.state")
 ALL = "*"
 MAX_TOPICS = 250
 

@@ -13,7 +13,7 @@ from tests.faults.world import Outcome, World
 from tests.helpers.installation import spec
 
 TRIALS = 64
-STEPS = 24
+STEPS = 60
 
 
 def run(world: World, times: int) -> Outcome:
@@ -41,17 +41,25 @@ def run(world: World, times: int) -> Outcome:
 def _sweep(number: int) -> dict[str, Any]:
     return {
         "name": f"kills {number}",
-        "job": {**spec(STEPS), "evaluation": {"every": 4}},
+        "job": _job(),
         "space": {
             "schedule.optimizer.lr": {"type": "loguniform", "low": 1e-4, "high": 0.1},
             "student.width": {"type": "choice", "values": [4, 8]},
         },
         "search": {"type": "tpe", "seed": number, "startup": 8},
-        "scheduler": {"type": "asha", "grace": 4, "reduction": 3},
+        "scheduler": {"type": "asha", "grace": 10, "reduction": 3},
         "budget": {"trials": TRIALS},
         "concurrency": 4,
         "promote": {"top": 1, "seeds": 2},
     }
+
+
+def _job() -> dict[str, Any]:
+    """A job that learns a little, so that the scheduler has something to tell trials apart by."""
+    job = spec(STEPS)
+    data = {"type": "digits-scenes-v1", "train_images": 200, "val_images": 20, "image_size": 96}
+    schedule = {**job["schedule"], "checkpoint_every": 30, "log_every": 5}
+    return {**job, "data": data, "schedule": schedule, "evaluation": {"every": 10}}
 
 
 def _kill(world: World) -> bool:

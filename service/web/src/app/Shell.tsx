@@ -14,6 +14,7 @@ export const PAGES = [
   { to: "/", label: "Overview", key: "o" },
   { to: "/jobs", label: "Jobs", key: "j" },
   { to: "/compare", label: "Compare", key: "c" },
+  { to: "/sweeps", label: "Sweeps", key: "s" },
   { to: "/new", label: "New job", key: "n" },
   { to: "/cluster", label: "Cluster", key: "l" },
   { to: "/settings", label: "Settings", key: "t" },

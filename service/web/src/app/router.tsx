@@ -5,6 +5,7 @@ import { compareSearch } from "@/pages/compare/search";
 import { jobSearch } from "@/pages/job/search";
 import { jobsSearch } from "@/pages/jobs/search";
 import { newSearch } from "@/pages/new/search";
+import { sweepSearch } from "@/pages/sweep/search";
 
 import { Root } from "./Root";
 
@@ -16,6 +17,8 @@ const routes = [
   createRoute({ getParentRoute: () => root, path: "/jobs", validateSearch: jobsSearch, component: lazyRouteComponent(() => import("@/pages/jobs/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/jobs/$id", validateSearch: jobSearch, component: lazyRouteComponent(() => import("@/pages/job/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/compare", validateSearch: compareSearch, component: lazyRouteComponent(() => import("@/pages/compare/Page")) }),
+  createRoute({ getParentRoute: () => root, path: "/sweeps", component: lazyRouteComponent(() => import("@/pages/sweeps/Page")) }),
+  createRoute({ getParentRoute: () => root, path: "/sweeps/$id", validateSearch: sweepSearch, component: lazyRouteComponent(() => import("@/pages/sweep/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/new", validateSearch: newSearch, component: lazyRouteComponent(() => import("@/pages/new/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/cluster", component: lazyRouteComponent(() => import("@/pages/cluster/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/settings", component: lazyRouteComponent(() => import("@/pages/settings/Page")) }),

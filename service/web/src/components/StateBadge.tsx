@@ -12,6 +12,9 @@ const SIGNS: Record<string, [string, string]> = {
   cancelling: ["◼", "yellow"],
   succeeded: ["✓", "green"],
   failed: ["✕", "red"],
+  searching: ["▶", "blue"],
+  repeating: ["↻", "blue"],
+  stopped: ["◼", "gray"],
   cancelled: ["◼", "gray"],
 };
 
