@@ -46,7 +46,9 @@ def progress(sweep: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     return text
 
 
-def report(found: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+def report(
+    found: Mapping[str, Any], importance: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]
+) -> Iterator[RenderableType]:
     """What it found, the sentence first."""
     sweep = found["sweep"]
     yield Text(found["sentence"], style="bold")
@@ -54,7 +56,7 @@ def report(found: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> Ite
         yield _ranking(found["ranking"])
         yield Text("Repeats only, without the search's own run. Differences are to the default, paired by seed.", "dim")
     yield _trials(found, trials)
-    yield from _importance(found)
+    yield from _importance(importance)
     spent = found["spent"]
     saved = f" of {spent['steps_in_full']:,} in full" if spent["steps"] < spent["steps_in_full"] else ""
     took = duration(spent["worker_hours"] * 3600)
@@ -110,11 +112,11 @@ def _trials(found: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> Re
 
 
 def _importance(found: Mapping[str, Any]) -> Iterator[RenderableType]:
-    if not found["importance"]:
-        yield Text(f"Which parameters matter: {found['importance_note']}.", style="dim")
+    if not found["items"]:
+        yield Text(f"Which parameters matter: {found['note']}.", style="dim")
         return
     made = table("parameter", "importance", "95 % interval", right=("importance",), title="Which parameters matter")
-    for one in found["importance"]:
+    for one in found["items"]:
         between = NOTHING if one["low"] is None else f"[{one['low']:.2f}, {one['high']:.2f}]"
         made.add_row(one["path"], f"{one['value']:.2f}", between)
     yield made

@@ -103,14 +103,13 @@ def report(
     from service.cli import render_sweeps
 
     with connect(home) as client:
-        found = client.sweep_report(id)
-        if as_json:
-            import json
+        found, importance, trials = client.sweep_report(id), client.importance(id), client.trials(id)
+    if as_json:
+        import json
 
-            say(json.dumps(found, indent=2))
-            return
-        trials = client.trials(id)
-    for part in render_sweeps.report(found, trials):
+        say(json.dumps({**found, "importance": importance, "trials": trials}, indent=2))
+        return
+    for part in render_sweeps.report(found, importance, trials):
         out().print(part)
 
 
@@ -208,5 +207,6 @@ def _watch(client: Client, sweep_id: str) -> None:
     if sweep["state"] != "succeeded":
         remark(f"the sweep {sweep['state']}" + (f": {sweep['cause']}" if sweep["cause"] else ""))
         raise typer.Exit(EXIT_FAILED)
-    for part in render_sweeps.report(client.sweep_report(sweep_id), client.trials(sweep_id)):
+    found, importance = client.sweep_report(sweep_id), client.importance(sweep_id)
+    for part in render_sweeps.report(found, importance, client.trials(sweep_id)):
         out().print(part)

@@ -54,8 +54,13 @@ class Sweeps(Api):
         return items
 
     def sweep_report(self, sweep_id: str) -> dict[str, Any]:
-        """What it found: best, ranking over seeds, importance, cost."""
+        """What it found: best, ranking over seeds, cost."""
         found: dict[str, Any] = self._get(f"/api/v1/sweeps/{segment(sweep_id)}/report")
+        return found
+
+    def importance(self, sweep_id: str) -> dict[str, Any]:
+        """Which parameters matter."""
+        found: dict[str, Any] = self._get(f"/api/v1/sweeps/{segment(sweep_id)}/importance")
         return found
 
     def best_spec(self, sweep_id: str) -> dict[str, Any]:

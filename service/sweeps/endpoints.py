@@ -13,7 +13,8 @@ from service.deps import Db
 from service.errors import Problem, parse_json, read_body
 from service.models import SweepState
 from service.sweeps import report, repository, verbs
-from service.sweeps.schemas import SweepDetail, SweepReport, SweepsOut, TrialsOut
+from service.sweeps.importance import importances
+from service.sweeps.schemas import ImportanceOut, SweepDetail, SweepReport, SweepsOut, TrialsOut
 from service.sweeps.shown import sweep_detail, sweep_out
 from service.sweeps.submit import Options, SweepVerdict, submit, validate
 
@@ -91,10 +92,17 @@ def get_trials(db: Db, me: Me, sweep_id: str) -> TrialsOut:
         return TrialsOut(items=report.trials_out(session, repository.existing(session, me, sweep_id)))
 
 
-@router.get("/sweeps/{sweep_id}/report", summary="What it found: best, ranking over seeds, importance, cost")
+@router.get("/sweeps/{sweep_id}/report", summary="What it found: best, ranking over seeds, cost")
 def get_report(db: Db, me: Me, sweep_id: str) -> SweepReport:
     with db.read() as session:
         return report.report(session, repository.existing(session, me, sweep_id))
+
+
+@router.get("/sweeps/{sweep_id}/importance", summary="Which parameters matter, and how sure that is")
+def get_importance(db: Db, me: Me, sweep_id: str) -> ImportanceOut:
+    with db.read() as session:
+        spec, tried = report.importance(session, repository.existing(session, me, sweep_id))
+    return importances(spec, tried)
 
 
 @router.get("/sweeps/{sweep_id}/best", summary="The winner's job spec, ready to be submitted")

@@ -14,7 +14,7 @@ from bcd.sweep import SweepSpec, trial_values
 from service.compare import stats
 from service.models import Attempt, Job, Sweep, Trial
 from service.sweeps import ranking, repository
-from service.sweeps.importance import importances
+from service.sweeps.importance import Tried
 from service.sweeps.repository import TrialRow, spec_of
 from service.sweeps.schemas import Progress, Ranked, Spent, SweepReport, TrialOut
 from service.sweeps.shown import sweep_out
@@ -58,21 +58,26 @@ def report(session: Session, sweep: Sweep) -> SweepReport:
     found = [(row.trial.number, values.get(row.job.id)) for row in searched]
     best = ranking.best(spec, found)
     ranked = _ranking(spec, rows, values, first)
-    important, note = importances(spec, [(row.trial.params, values.get(row.job.id)) for row in searched])
     failed = Counter((row.job.cause or "no cause") for row in searched if row.job.state == "failed")
     return SweepReport(
         sweep=sweep_out(sweep, repository.counts(session, [sweep.id])[sweep.id]),
         best=best,
         front=ranking.front(spec, found) if len(spec.objectives) > 1 else [],
         best_so_far=_best_so_far(spec, searched, values),
-        importance=important,
-        importance_note=note,
         ranking=ranked,
         sentence=_sentence(spec, sweep, searched, values, best, ranked),
         failures=dict(failed.most_common(20)),
         stopped=sum(row.trial.stopped is not None for row in searched),
         spent=_spent(session, sweep, searched),
     )
+
+
+def importance(session: Session, sweep: Sweep) -> tuple[SweepSpec, list[Tried]]:
+    """What `importances` is computed from."""
+    spec = spec_of(sweep)
+    rows = repository.trials(session, sweep.id, seed=parse_spec(spec.job).seed)
+    values = repository.values(session, [row.job for row in rows], spec.objectives)
+    return spec, [(row.trial.params, values.get(row.job.id)) for row in rows]
 
 
 def best_spec(session: Session, sweep: Sweep) -> dict[str, object] | None:

@@ -81,6 +81,11 @@ class Importance(BaseModel):
     high: float | None = Field(description="97.5 %.")
 
 
+class ImportanceOut(BaseModel):
+    items: list[Importance] = Field(description="The most important parameter first.")
+    note: str | None = Field(description="Why there is none.")
+
+
 class Ranked(BaseModel):
     """A trial that was trained again on more seeds, beside the base spec."""
 
@@ -116,8 +121,6 @@ class SweepReport(BaseModel):
     best: list[int] = Field(description="Numbers of the trials that ran to their end, the best first.")
     front: list[int] = Field(description="Numbers of the Pareto front, with several objectives.")
     best_so_far: list[Progress]
-    importance: list[Importance]
-    importance_note: str | None = Field(description="Why there is none, or how far to trust it.")
     ranking: list[Ranked] = Field(description="The repeated trials, the best mean first, and the base spec.")
     sentence: str = Field(description="The result in one sentence.")
     failures: dict[str, int] = Field(description="Causes of failed trials, and how many had each.")

@@ -17,8 +17,22 @@ from starlette.testclient import TestClient
 
 from service import processes
 from service.auth import owner_token
+from service.models import Sweep
 from service.settings import Settings
-from tests.helpers.api import distilled_spec, make_client, make_settings, start, submit, tiny_spec
+from service.sweeps import repeats
+from tests.helpers.api import (
+    FakeDriver,
+    FakeWorker,
+    claim,
+    distilled_spec,
+    end_job,
+    make_client,
+    make_settings,
+    start,
+    submit,
+    tiny_spec,
+    tiny_sweep,
+)
 from tests.helpers.installation import free_ports
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -99,7 +113,49 @@ def tell(server: Server) -> None:
         worker.ended("failed", cause="the loss is not finite at step 3", traceback="Traceback: NaN"),
     )
     many = [submit(client, tiny_spec(name=f"waiting {i:03}", seed=i))["id"] for i in range(MANY)]
-    server.story = {"teacher": teacher, "baseline": baseline, "bckd": bckd, "failed": failed["id"], "many": many}
+    sweep = tell_sweep(client)
+    server.story = {
+        "sweep": sweep,
+        "teacher": teacher,
+        "baseline": baseline,
+        "bckd": bckd,
+        "failed": failed["id"],
+        "many": many,
+    }
+
+
+def tell_sweep(client: TestClient) -> str:
+    """A sweep of twelve trials, three of them stopped and one failed, whose two best were repeated on three seeds."""
+    spec = tiny_sweep(
+        name="weights of the story", budget={"trials": 12}, promote={"top": 2, "seeds": 3},
+        job=tiny_spec(evaluation={"every": 1}), scheduler={"type": "asha", "grace": 1, "reduction": 3},
+    )  # fmt: skip
+    sweep = str(client.post("/api/v1/sweeps", json=spec).json()["id"])
+    driver = FakeDriver(client, sweep)
+    for number in range(1, 13):
+        width = 4 if number % 3 else 8
+        ap = 40.0 - 0.6 * (number - 7) ** 2 + 0.2 * width
+        job = driver.add(number, lr=0.007 * number, width=width)["job_id"]
+        if number in (1, 2, 12):
+            worker = FakeWorker(client, *claim(client, job))
+            worker.send(worker.running(), worker.metric(1, AP=ap / 2))
+            driver.ask("POST", f"/trials/{number}/stop", {"why": f"stopped by ASHA at step 1: AP {ap / 2:.2f}"})
+            worker.send(worker.ended("cancelled"))
+        else:
+            end_job(client, job, None if number == 10 else ap, reports={1: ap / 2, 2: ap * 0.8})
+    driver.ask("POST", "/end", {})
+    means = {0: 33.0, 6: 40.0, 7: 40.4}
+    for trial in client.get(f"/api/v1/sweeps/{sweep}/trials").json()["items"]:
+        if trial["state"] == "queued":
+            seed = trial["seed"]
+            end_job(
+                client,
+                trial["job_id"],
+                means[trial["number"]] + (0.3, -0.1, 0.4)[seed - 1] * (1 + trial["number"] / 20),
+            )
+    with client.app.state.db.write() as session:  # type: ignore[attr-defined]
+        assert repeats.settle(session, session.get(Sweep, sweep))
+    return sweep
 
 
 def finish(client: TestClient, spec: dict[str, Any], ap: float) -> str:

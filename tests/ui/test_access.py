@@ -27,6 +27,12 @@ PAGES = {
     "compare, curves": "/compare?tab=curves&runs={runs}",
     "compare, specs": "/compare?tab=specs&runs={runs}",
     "compare, none": "/compare",
+    "sweeps": "/sweeps",
+    "sweep": "/sweeps/{sweep}",
+    "sweep, trials": "/sweeps/{sweep}?tab=trials&brush=student.width:0.5:1",
+    "sweep, slices": "/sweeps/{sweep}?tab=slices",
+    "sweep, spec": "/sweeps/{sweep}?tab=spec",
+    "sweep, gone": "/sweeps/sweep_gone",
     "new": "/new",
     "cluster": "/cluster",
     "settings": "/settings",
@@ -40,7 +46,12 @@ def test_axe_finds_nothing(unguarded: BrowserContext, server: Server, axe: str, 
     page.goto(f"/#token={server.token}")
     page.get_by_role("heading", name="Overview").wait_for()
     story = server.story
-    ids = {"done": story["bckd"][0], "failed": story["failed"], "runs": ",".join(story["bckd"] + story["baseline"])}
+    ids = {
+        "sweep": story["sweep"],
+        "done": story["bckd"][0],
+        "failed": story["failed"],
+        "runs": ",".join(story["bckd"] + story["baseline"]),
+    }
     found = {name: faults for name, path in PAGES.items() if (faults := _check(page, path.format_map(ids), axe))}
     page.goto("/#none")
     page.context.clear_cookies()

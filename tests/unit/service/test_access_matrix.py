@@ -160,6 +160,7 @@ RULES: dict[str, Rule] = {
     f"GET {V1}/sweeps/{{sweep_id}}": looks(),
     f"GET {V1}/sweeps/{{sweep_id}}/trials": looks(),
     f"GET {V1}/sweeps/{{sweep_id}}/report": looks(),
+    f"GET {V1}/sweeps/{{sweep_id}}/importance": looks(),
     f"GET {V1}/sweeps/{{sweep_id}}/best": looks(),
     f"POST {V1}/sweeps/{{sweep_id}}/pause": changes(),
     f"POST {V1}/sweeps/{{sweep_id}}/resume": changes(),

@@ -175,19 +175,19 @@ def test_importance_names_what_separates_good_from_bad(client: TestClient) -> No
         width = 4 if number % 2 else 8
         # lr decides, width does nothing
         end_job(client, driver.add(number, lr=0.008 * number, width=width)["job_id"], 10.0 * number)
-    report = client.get(f"{V1}/sweeps/{sweep}/report").json()
-    assert [one["path"] for one in report["importance"]] == ["schedule.optimizer.lr", "student.width"]
-    first = report["importance"][0]
+    found = client.get(f"{V1}/sweeps/{sweep}/importance").json()
+    assert [one["path"] for one in found["items"]] == ["schedule.optimizer.lr", "student.width"]
+    first = found["items"][0]
     assert first["value"] > 0.8
     assert first["low"] <= first["value"] <= first["high"] + 1e-9
-    assert report["importance_note"] is None
+    assert found["note"] is None
 
 
 def test_few_trials_say_nothing_about_importance(client: TestClient) -> None:
     sweep, _ = _searched(client, [1.0, 2.0])
-    report = client.get(f"{V1}/sweeps/{sweep}/report").json()
-    assert report["importance"] == []
-    assert "it takes 8 trials" in report["importance_note"]
+    found = client.get(f"{V1}/sweeps/{sweep}/importance").json()
+    assert found["items"] == []
+    assert "it takes 8 trials" in found["note"]
 
 
 def test_pause_and_resume_reach_the_jobs(client: TestClient) -> None:

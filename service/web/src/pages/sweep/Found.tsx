@@ -1,17 +1,20 @@
 import { Anchor, Group, Stack, Text, Title } from "@mantine/core";
+import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import type { JSX } from "react";
 
+import { api, body, type Schemas } from "@/api/client";
 import { Forest, range } from "@/charts/Forest";
 import { Scatter } from "@/charts/Scatter";
 import { type Column, DataTable } from "@/components/DataTable";
 import { ExportMenu } from "@/components/ExportMenu";
+import { Loaded } from "@/components/States";
 import { interval, number, plural, probability, signed } from "@/lib/format";
 
 import { type Report, spent, wordText } from "./sweep";
 
 type Ranked = Report["ranking"][number];
-type Importance = Report["importance"][number];
+type Importance = Schemas["Importance"];
 
 const nameOf = (one: Ranked): string => (one.number === 0 ? "default" : `#${String(one.number)}`);
 const parameters = (one: Ranked): string => Object.entries(one.params).map(([path, word]) => `${path} = ${wordText(word)}`).join(", ");
@@ -101,6 +104,14 @@ function Progress({ report }: { report: Report }): JSX.Element | null {
 }
 
 function Mattered({ report }: { report: Report }): JSX.Element {
+  // Asked for again when another trial has run to its end: it takes the service a second.
+  const id = report.sweep.id;
+  const query = useQuery({
+    queryKey: ["importance", id, report.best.length],
+    queryFn: ({ signal }) => body(api.GET("/api/v1/sweeps/{sweep_id}/importance", { params: { path: { sweep_id: id } }, signal })),
+    placeholderData: keepPreviousData,
+    staleTime: Infinity,
+  });
   const columns: Column<Importance>[] = [
     { id: "path", header: "Parameter", cell: (one) => one.path, value: (one) => one.path },
     { id: "value", header: "Importance", help: "Share of what separates good trials from others (PED-ANOVA); all together 1.", align: "right", cell: (one) => number(one.value, 2), value: (one) => one.value },
@@ -112,11 +123,15 @@ function Mattered({ report }: { report: Report }): JSX.Element {
       <Title order={2} size="h3" mb="xs">
         Which parameters matter
       </Title>
-      {report.importance.length === 0 ? (
-        <Text c="dimmed">Not known yet: {report.importance_note}.</Text>
-      ) : (
-        <DataTable caption="Which parameters matter" rows={report.importance} columns={columns} rowKey={(one) => one.path} />
-      )}
+      <Loaded query={query} height={80}>
+        {(found) =>
+          found.items.length === 0 ? (
+            <Text c="dimmed">Not known yet: {found.note}.</Text>
+          ) : (
+            <DataTable caption="Which parameters matter" rows={found.items} columns={columns} rowKey={(one) => one.path} />
+          )
+        }
+      </Loaded>
     </section>
   );
 }
