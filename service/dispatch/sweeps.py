@@ -24,6 +24,9 @@ from service.sweeps.events import move
 log = logging.getLogger("bcd.dispatch.sweeps")
 
 DEAD_SIGHTINGS = 2  # as of workers: its last call may be under way
+# Drivers in a row that added no trial. One that fails by its own fault says so itself; so many that just vanish mean
+# that something kills each of them.
+MOST_FRUITLESS = 20
 
 
 class Sweeps:
@@ -88,7 +91,7 @@ class Sweeps:
             if why is not None:
                 log.warning("sweep %s: %s", sweep_id, why)
                 sweep.fruitless += 1
-            if sweep.fruitless >= self._settings.max_attempts:
+            if sweep.fruitless >= MOST_FRUITLESS:
                 cause = f"{sweep.fruitless} drivers in a row did nothing; of the last one {why}"
                 move(session, sweep, SweepState.FAILED, actor="dispatcher", cause=cause)
                 return

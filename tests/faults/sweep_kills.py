@@ -26,7 +26,7 @@ def run(world: World, times: int) -> Outcome:
         while (state := world.ask("GET", f"/sweeps/{sweep_id}").json()["state"]) in ("searching", "repeating"):
             if done < times and time.monotonic() > next_kill and _kill(world):
                 done += 1
-                next_kill = time.monotonic() + world.random.uniform(2, 25)
+                next_kill = time.monotonic() + world.random.uniform(2, 40)
                 world.say(f"{done} of {times} drivers killed")
             time.sleep(0.2)
         if state != "succeeded":

@@ -8,6 +8,7 @@ import pytest
 
 from bcd.sweep.wire import NewTrial
 from service.dispatch.housekeeping import STRAY_PATIENCE
+from service.dispatch.sweeps import MOST_FRUITLESS
 from service.models import Sweep, SweepState
 from service.sweeps import driver, submit, verbs
 from tests.helpers.api import ROOT, tiny_sweep
@@ -89,14 +90,14 @@ def test_an_unreachable_driver_keeps_its_sweep_until_its_lease_has_run_out(world
 
 
 def test_drivers_that_do_nothing_are_not_started_for_ever(world, sweep):
-    for _ in range(20):
+    for _ in range(3 * MOST_FRUITLESS):
         world.tick()
         for actor in list(world.backend.workers):
             world.backend.workers[actor] = "dead"
     row = _row(world, sweep)
     assert row.state == SweepState.FAILED
-    assert "3 drivers in a row did nothing" in row.cause
-    assert len(world.backend.drivers) == 3
+    assert f"{MOST_FRUITLESS} drivers in a row did nothing" in row.cause
+    assert len(world.backend.drivers) == MOST_FRUITLESS
 
 
 def test_a_driver_that_adds_trials_has_not_done_nothing(world):
