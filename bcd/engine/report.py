@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from bcd.cost import Cost
+
 
 class RunSink(Protocol):
     """Where a run reports to. Methods must return quickly: they are called from the training loop.
@@ -53,6 +55,15 @@ def ap_metrics(results: dict[str, Any]) -> dict[str, float]:
     flat = {key: results[key] for key in ("AP", "AP50", "AP75", "APs", "APm", "APl")}
     flat |= {f"AP/{name}": value for name, value in results["per_class"].items()}
     return {key: float(value) for key, value in flat.items() if value is not None}
+
+
+def cost_metrics(cost: Cost) -> dict[str, float]:
+    """The cost of a student as flat metrics: parameters, gflops of one image, median latency_ms of one image."""
+    return {
+        "parameters": float(cost.parameters),
+        "gflops": cost.flops / 1e9,
+        "latency_ms": cost.detect.median_ms,
+    }
 
 
 DEAD_AFTER = 3  # reports in a row

@@ -15,14 +15,23 @@ from typing import Any, cast
 
 import torch
 
+from bcd.cost import Cost, measure_costs
 from bcd.data import DataError, Splits, open_data, prefetch, train_batch
+from bcd.data.loader import padded_size
 from bcd.doctor import preflight
 from bcd.engine.batches import Split, WholeBatch, step_parts
 from bcd.engine.errors import Cancelled, JobError
-from bcd.engine.evaluate import PREDICTIONS_FILE, REPORT_FILE, evaluate_detector, final_report, protocol_hash
+from bcd.engine.evaluate import (
+    PREDICTIONS_FILE,
+    REPORT_FILE,
+    evaluate_detector,
+    final_report,
+    options_of,
+    protocol_hash,
+)
 from bcd.engine.parts import check_compiler, device_of, fixes_random_weights, student_of, teacher_of
 from bcd.engine.processes import Processes
-from bcd.engine.report import DeadTerms, RunResult, RunSink, Silent, ap_metrics
+from bcd.engine.report import DeadTerms, RunResult, RunSink, Silent, ap_metrics, cost_metrics
 from bcd.engine.task import DetectionTask
 from bcd.engine.trainer import Trainer
 from bcd.environment import environment
@@ -115,6 +124,7 @@ def run_here(
         return results
 
     def conclude(step: int) -> dict[str, Any]:
+        cost = _cost(cast(Detector, trainer.evaluated), splits, spec, device)
         final = final_report(
             cast(Detector, trainer.evaluated),
             splits.val,
@@ -126,7 +136,10 @@ def run_here(
             ema=trainer.ema is not None,
             precision=trainer.precision,
             weights="best" if spec.schedule.keeps_best else "last",
+            cost=cost.as_dict() if cost is not None else None,
         )
+        if cost is not None:
+            sink.metrics(trainer.step, cost_metrics(cost))
         if step == trainer.step:  # of an earlier step they were reported then; whoever reads them would see it go back
             sink.metrics(step, ap_metrics(final.results))
         sink.evaluation(step, "final", final.protocol, final.results)
@@ -214,6 +227,22 @@ def run_here(
     }
     path = save_detector(student, workdir / "student.safetensors")
     return RunResult(path, results, step, time.perf_counter() - start)
+
+
+def _cost(model: Detector, splits: Splits, spec: JobSpec, device: torch.device) -> Cost | None:
+    """What the student costs to run, at the input size of the first validation image.
+
+    A few repeats: the machine may be busy with other runs, and a large detector takes seconds an image on a CPU. Not of
+    compiled models: the counters cannot look into them.
+    """
+    if spec.schedule.compile != "off":
+        return None
+    record = splits.val.records[0]
+    size = padded_size(record.height, record.width, spec.data)
+    [cost] = measure_costs(
+        {"student": model}, size, device=device, warmup=1, repeats=5, options=options_of(spec.evaluation)
+    )
+    return cost
 
 
 def _check_teacher(spec: JobSpec, teacher: Teacher, splits: Splits, device: torch.device, sink: RunSink) -> None:

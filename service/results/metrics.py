@@ -9,6 +9,7 @@ from sqlalchemy import func, insert, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from bcd.sweep.spec import COSTS
 from service.models import Point, Series
 
 TAKEN_OVER = 0  # in place of an attempt's number, on points that an earlier job reported
@@ -22,8 +23,8 @@ class Value(NamedTuple):
 
 
 def lower_is_better(key: str) -> bool:
-    """Whether the best value of a metric is its smallest: losses. Of all others (AP, images/s) it is the largest."""
-    return key.startswith("loss")
+    """Whether the best value of a metric is its smallest: losses, costs. Of all others (AP, images/s) the largest."""
+    return key.startswith("loss") or key in COSTS
 
 
 def store(session: Session, job_id: str, attempt: int, values: Mapping[tuple[str, int], Value]) -> None:
