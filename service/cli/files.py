@@ -74,20 +74,25 @@ def apply_change(values: dict[str, Any], change: str) -> None:
     spec to say. Raises `SpecError`.
     """
     place, equals, text = change.partition("=")
-    keys = place.strip().split(".")
-    if not equals or not all(keys):
+    if not equals or not all(place.strip().split(".")):
         raise SpecError([("", f"--set {change!r} is not KEY.PATH=VALUE, such as schedule.steps=300")])
     try:
         value = _load(text)
     except yaml.YAMLError:
         raise SpecError([("", f"--set {change!r}: the value is not valid YAML; quote it")]) from None
+    put(values, place.strip(), value, where=f"--set {change!r}")
+
+
+def put(values: dict[str, Any], place: str, value: Any, *, where: str) -> None:
+    """Set the value at `key.path` in place, as `apply_change` does; `where` begins the message of a fault."""
+    keys = place.split(".")
     here: Any = values
     for i, key in enumerate(keys):
         last = i == len(keys) - 1
         if isinstance(here, list):
             if not (key.isdigit() and int(key) < len(here)):
                 at = ".".join(keys[:i])
-                raise SpecError([("", f"--set {change!r}: {at} is a list of {len(here)}; use {at}.0 and so on")])
+                raise SpecError([("", f"{where}: {at} is a list of {len(here)}; use {at}.0 and so on")])
             if last:
                 here[int(key)] = value
             else:
@@ -100,7 +105,7 @@ def apply_change(values: dict[str, Any], change: str) -> None:
                     here[key] = {}
                 here = here[key]
         else:
-            raise SpecError([("", f"--set {change!r}: {'.'.join(keys[:i])} is a plain value, it has no {key!r}")])
+            raise SpecError([("", f"{where}: {'.'.join(keys[:i])} is a plain value, it has no {key!r}")])
 
 
 def make_absolute(values: dict[str, Any]) -> None:

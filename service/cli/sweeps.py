@@ -37,7 +37,8 @@ def submit(
 ) -> None:
     """Submit a sweep and print its id.
 
-    `job` in the file is a job spec, or the name of a file with one, beside the sweep's file.
+    `job` in the file is a job spec, or the name of a file with one, beside the sweep's file; `set` then maps paths in
+    it to other values.
     """
     values = read_sweep(file, change or [])
     with connect(home) as client:
@@ -52,11 +53,17 @@ def submit(
 
 def read_sweep(path: Path, changes: list[str]) -> dict[str, Any]:
     """The plain sweep spec of a file, with the job spec put in and changes applied. Raises `SpecError`."""
-    from service.cli.files import apply_change, make_absolute, read_values
+    from bcd.spec import SpecError
+    from service.cli.files import apply_change, make_absolute, put, read_values
 
     values = read_values(path)
     if isinstance(values.get("job"), str):
         values["job"] = read_values(path.parent / values["job"])
+    fixed = values.pop("set", {})
+    if not isinstance(fixed, dict) or (fixed and not isinstance(values.get("job"), dict)):
+        raise SpecError([("/set", "must map paths of the job spec to values: `set: {schedule.steps: 300}`")])
+    for place, value in fixed.items():
+        put(values["job"], str(place), value, where=f"set: {place}")
     for change in changes:
         apply_change(values, change)
     if isinstance(values.get("job"), dict):
