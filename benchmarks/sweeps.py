@@ -81,7 +81,7 @@ def asha(client: Client, tree: Tree) -> list[str]:
     rates = [0.0002, 0.0004, 0.0008, 0.0015, 0.003, 0.006, 0.012, 0.024, 0.05]
     job = {
         **SHORT,
-        "schedule": {**SHORT["schedule"], "steps": 1280, "batch_size": 16},
+        "schedule": {**SHORT["schedule"], "steps": 960, "batch_size": 16},
         "evaluation": {"every": 40},
         "data": {**SHORT["data"], "train_images": 2000, "val_images": 100},
     }
@@ -173,7 +173,7 @@ def _run(client: Client, sweep: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _ap(job: dict[str, Any]) -> float:
-    return float(job["evaluation"]["results"]["AP"])
+    return float(job["evaluation"]["AP"])
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ import errno
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
-from bcd.cost import Cost, measure_costs
+from bcd.cost import Cost, device_name, measure_costs
 from bcd.data import DataError, Splits, open_data, prefetch, train_batch
 from bcd.data.loader import padded_size
 from bcd.doctor import preflight
@@ -37,7 +37,8 @@ from bcd.engine.trainer import Trainer
 from bcd.environment import environment
 from bcd.methods.match import MatchError
 from bcd.methods.teacher import Teacher
-from bcd.methods.teacher_cache import cache_outputs, plan_cache
+from bcd.methods.teacher_cache import CachedTeacher, CachePlan, cache_outputs, plan_cache
+from bcd.methods.teacher_file import key_of, load_or_make
 from bcd.models.detector import Detector
 from bcd.models.files import save_detector
 from bcd.records import TOTAL_STEPS
@@ -175,9 +176,9 @@ def run_here(
     try:
         kept = None if teacher is None else plan_cache(spec, splits.training, methods, teacher, plan.steps)
         if teacher is not None and kept is not None:
-            sink.log(f"running the teacher once over {kept.describe()}")
-            task.teacher = cache_outputs(teacher, splits.training, spec, kept, device, trainer.autocast, stop_early)
-            sink.log(f"its outputs are kept in memory: {task.teacher.bytes / 1e6:.0f} MB")
+            task.teacher = _kept_outputs(
+                teacher, teacher_path, splits, spec, kept, data_cache, device, trainer, stop_early, sink
+            )
         parts = step_parts(
             make,
             spec.schedule.batch_size + added,
@@ -245,6 +246,52 @@ def _cost(model: Detector, splits: Splits, spec: JobSpec, device: torch.device) 
     return cost
 
 
+def _kept_outputs(
+    teacher: Teacher,
+    teacher_path: Path | None,
+    splits: Splits,
+    spec: JobSpec,
+    kept: CachePlan,
+    data_cache: Path | None,
+    device: torch.device,
+    trainer: Trainer,
+    look_up: Callable[[], None],
+    sink: RunSink,
+) -> CachedTeacher:
+    """The teacher's outputs, computed now or by an earlier run on this machine."""
+
+    def make() -> CachedTeacher:
+        sink.log(f"running the teacher once over {kept.describe()}")
+        made = cache_outputs(teacher, splits.training, spec, kept, device, trainer.autocast, look_up)
+        sink.log(f"its outputs are kept: {made.bytes / 1e6:.0f} MB")
+        return made
+
+    weights = _sha256_of(spec, teacher_path)
+    if weights is None:
+        return make()
+    key = key_of(
+        teacher=weights,
+        classes=[*splits.train.class_names, spec.teacher.classes if spec.teacher is not None else {}],
+        data=[splits.version, spec.data.model_dump(mode="json")],
+        kept=[kept.forms, kept.sites, kept.distributions],
+        # What else decides the bits.
+        computed=[device_name(device), torch.get_num_threads(), trainer.precision, torch.__version__],
+    )
+    return load_or_make(data_cache, key, teacher, device, make, look_up=look_up, tell=sink.log)
+
+
+def _sha256_of(spec: JobSpec, teacher_path: Path | None) -> str | None:
+    """The hash of the teacher's file; None where it is a folder or cannot be read, of which others tell."""
+    path = teacher_path or (spec.teacher.path if spec.teacher is not None else None)
+    if path is None:
+        return None
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
 def _check_teacher(spec: JobSpec, teacher: Teacher, splits: Splits, device: torch.device, sink: RunSink) -> None:
     """Refuse a teacher that fails on a few validation images, unless the spec says otherwise."""
     if spec.teacher is None or spec.teacher.preflight == "off":
@@ -301,11 +348,8 @@ def _tell_data(spec: JobSpec, splits: Splits, added: int, steps: int, sink: RunS
 def _origin(spec: JobSpec, splits: Splits, teacher_path: Path | None, device: torch.device) -> dict[str, str]:
     """What the run rests on; of a teacher's file that cannot be read others tell."""
     facts = {"data_version": splits.version, **environment(device)}
-    path = teacher_path or (spec.teacher.path if spec.teacher is not None else None)
-    if path is not None:
-        with suppress(OSError), Path(path).open("rb") as file:
-            facts["teacher_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-    return facts
+    weights = _sha256_of(spec, teacher_path)
+    return facts if weights is None else {**facts, "teacher_sha256": weights}
 
 
 def _tell_student(spec: JobSpec, student: Detector, device: torch.device, processes: Processes, sink: RunSink) -> None:

@@ -95,7 +95,7 @@ def plan_cache(
 
 
 @dataclass
-class _Group:
+class Group:
     """Outputs of all images of one padded size.
 
     Where only the best sites are kept, `site_NK` says which, `values` holds their scores and all sites' boxes, and
@@ -122,10 +122,10 @@ class CachedTeacher:
     """
 
     def __init__(
-        self, teacher: Teacher, groups: Sequence[_Group], rows: dict[View, tuple[int, int]], device: torch.device
+        self, teacher: Teacher, groups: Sequence[Group], rows: dict[View, tuple[int, int]], device: torch.device
     ):
         self.classes, self._teacher, self._device = teacher.classes, teacher, device
-        self._groups, self._rows = list(groups), rows
+        self.groups, self.rows = list(groups), rows
         self._grids: dict[Shape, SiteGrid] = {}
         self._score: Literal["product", "sqrt"] = "product"
         self._places: dict[tuple[int, tuple[Shape, ...]], Tensor] = {}
@@ -134,7 +134,7 @@ class CachedTeacher:
     def bytes(self) -> int:
         return sum(
             t.numel() * t.element_size()
-            for group in self._groups
+            for group in self.groups
             for t in (*group.values.values(), *group.others.values(), group.site_NK)
             if t is not None
         )
@@ -151,7 +151,7 @@ class CachedTeacher:
             blank = _blank(self._teacher, shape)
             self._grids[shape], self._score = blank.grid, blank.score
         grid = self._grids[shape]
-        found = [self._rows[view] for view in views]
+        found = [self.rows[view] for view in views]
         numbers = {number for number, _ in found}
         if len(numbers) == 1:
             number = next(iter(numbers))
@@ -162,7 +162,7 @@ class CachedTeacher:
                 (number, slice(place, place + 1), torch.tensor([row]).to(self._device, non_blocking=True))
                 for place, (number, row) in enumerate(found)
             ]
-        group = self._groups[parts[0][0]]
+        group = self.groups[parts[0][0]]
         if len(parts) == 1 and group.site_NK is None and group.shapes == grid.shapes:
             picked = {name: values[parts[0][2]] for name, values in group.values.items()}
             return replace(_outputs(picked, grid, None), score=self._score)
@@ -171,13 +171,13 @@ class CachedTeacher:
     def _spread(self, parts: list[tuple[int, slice, Tensor]], images: int, grid: SiteGrid) -> DenseOutputs:
         """Kept values at their places in the grid of the whole batch."""
         known_BA = torch.zeros(images, len(grid), dtype=torch.bool, device=self._device)
-        everywhere = all(self._groups[number].shapes == grid.shapes for number, _, _ in parts)
+        everywhere = all(self.groups[number].shapes == grid.shapes for number, _, _ in parts)
         whole: dict[str, Tensor] = {}
-        for name, kept in self._groups[parts[0][0]].values.items():
+        for name, kept in self.groups[parts[0][0]].values.items():
             filled = grid.prior_A4 if name == "boxes" else torch.zeros((), device=self._device)
             whole[name] = filled.expand(images, len(grid), *kept.shape[2:]).contiguous()
         for number, where, rows in parts:
-            group = self._groups[number]
+            group = self.groups[number]
             site_A = self._place(number, grid)
             own_BA = site_A.expand(len(rows), -1)
             for name, kept in group.values.items():
@@ -196,7 +196,7 @@ class CachedTeacher:
         """Where the sites of a group's own grid lie in a grid of at least its size."""
         key = (number, grid.shapes)
         if key not in self._places:
-            group, places = self._groups[number], []
+            group, places = self.groups[number], []
             for (height, width), (_, most), level in zip(group.shapes, grid.shapes, grid.levels, strict=True):
                 y, x, a = torch.meshgrid(*map(torch.arange, (height, width, group.anchors)), indexing="ij")
                 places.append((level.start + (y * most + x) * group.anchors + a).flatten())
@@ -218,7 +218,7 @@ def cache_outputs(
 ) -> CachedTeacher:
     """Run the teacher once over all images of the data set, in every form. `look_up` is called before each batch and
     may raise, to end it early."""
-    collected: dict[Shape, list[_Group]] = {}
+    collected: dict[Shape, list[Group]] = {}
     rows: dict[View, tuple[int, int]] = {}
     used: dict[Shape, int] = {}
     for batch in eval_batches(dataset, spec.data, batch_size=_BATCH):
@@ -237,7 +237,7 @@ def cache_outputs(
     return CachedTeacher(teacher, groups, rows, device)
 
 
-def _keep(out: DenseOutputs, plan: CachePlan, sizes_B2: Tensor) -> _Group:
+def _keep(out: DenseOutputs, plan: CachePlan, sizes_B2: Tensor) -> Group:
     """What to keep of a batch's outputs."""
     grid = out.grid
     values = {"logits": out.logits_BAC.float(), "boxes": out.boxes_BA4.float()}
@@ -246,7 +246,7 @@ def _keep(out: DenseOutputs, plan: CachePlan, sizes_B2: Tensor) -> _Group:
     if plan.distributions and out.dist_BA4R is not None:
         values["dist"] = out.dist_BA4R.float()
     if plan.sites is None:
-        return _Group(grid.shapes, grid.anchors, values, {}, None)
+        return Group(grid.shapes, grid.anchors, values, {}, None)
     inside_BA = sites_inside(grid, sizes_B2)
     score_BA = ranked_logits(out).amax(-1).masked_fill(~inside_BA, -torch.inf)
     site_BK = score_BA.topk(min(plan.sites, len(grid)), dim=1).indices.sort(1).values
@@ -260,10 +260,10 @@ def _keep(out: DenseOutputs, plan: CachePlan, sizes_B2: Tensor) -> _Group:
         best[name] = whole.gather(1, index).clamp(-most, most).half()
         share = other_BA / other_BA.sum(1, keepdim=True).clamp(min=1)
         others[name] = (whole * share[wide]).sum(1, keepdim=True)
-    return _Group(grid.shapes, grid.anchors, best, others, site_BK.int())
+    return Group(grid.shapes, grid.anchors, best, others, site_BK.int())
 
 
-def _join(parts: list[_Group]) -> _Group:
+def _join(parts: list[Group]) -> Group:
     """All images of one padded size."""
 
     def together(tables: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -271,7 +271,7 @@ def _join(parts: list[_Group]) -> _Group:
 
     sites = [part.site_NK for part in parts if part.site_NK is not None]
     first = parts[0]
-    return _Group(
+    return Group(
         first.shapes,
         first.anchors,
         together([part.values for part in parts]),

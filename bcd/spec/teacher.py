@@ -21,9 +21,9 @@ class TeacherSpec(Strict):
     )
     cache: Literal["auto", "off"] = Field(
         "auto",
-        description="auto: run the teacher once over the training images and keep its outputs in memory, where images "
-        "never change or are only mirrored, are seen more than once, the methods read only scores and boxes, and "
-        "cache_memory suffices. off: run it at every step.",
+        description="auto: run the teacher once over the training images and keep its outputs (in memory, and in the "
+        "machine's data cache for further runs), where images never change or are only mirrored, are seen more than "
+        "once, the methods read only scores and boxes, and cache_memory suffices. off: run it at every step.",
     )
     cache_sites: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         None,

@@ -214,8 +214,8 @@ def test_a_run_says_that_it_keeps_outputs_and_learns_the_same_as_with_the_live_t
     for mode in ("auto", "off"):
         sink = MemorySink()
         spec = distilled(teacher={"cache": mode}, **{"data.augment": {"flip": flip}})
-        runs[mode] = run_job(spec, workdir=tmp_path / mode, sink=sink, teacher_path=teacher_path, data_cache=cache)
-        assert any("kept in memory" in text for _, text in sink.lines) is (mode == "auto")
+        runs[mode] = run_job(spec, workdir=tmp_path / mode, sink=sink, teacher_path=teacher_path, data_cache=tmp_path)
+        assert any("outputs are kept" in text for _, text in sink.lines) is (mode == "auto")
     ours, theirs = load_file(runs["auto"].path), load_file(runs["off"].path)
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
@@ -225,7 +225,7 @@ def test_a_run_can_be_stopped_while_outputs_are_made(tmp_path, cache, teacher_pa
     sink = MemorySink()
     with pytest.raises(Cancelled, match="outputs"):
         run_job(
-            distilled(), workdir=tmp_path, sink=sink, teacher_path=teacher_path, data_cache=cache,
+            distilled(), workdir=tmp_path, sink=sink, teacher_path=teacher_path, data_cache=tmp_path,
             should_stop=lambda: True,
         )  # fmt: skip
     assert not sink.values
