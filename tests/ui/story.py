@@ -112,8 +112,8 @@ def tell(server: Server) -> None:
         worker.record("log", level="error", text="the loss is not finite"),
         worker.ended("failed", cause="the loss is not finite at step 3", traceback="Traceback: NaN"),
     )
-    many = [submit(client, tiny_spec(name=f"waiting {i:03}", seed=i))["id"] for i in range(MANY)]
     sweep = tell_sweep(client)
+    many = [submit(client, tiny_spec(name=f"waiting {i:03}", seed=i))["id"] for i in range(MANY)]
     server.story = {
         "sweep": sweep,
         "teacher": teacher,

@@ -82,6 +82,31 @@ def test_a_grid_is_handed_out_once_and_goes_on_after_a_restart():
     assert len({str(trial.params) for trial in service.known}) == 4
 
 
+def test_a_scheduler_sees_a_grid_in_no_order_and_every_driver_in_the_same():
+    values = list(range(4, 44, 4))
+    space = {"student.width": {"type": "choice", "values": values}}
+
+    def widths(scheduler: str, restart: int) -> list[int]:
+        service = Service()
+        given = {"type": scheduler, **({"grace": 1} if scheduler != "none" else {})}
+        sweep = _sweep(search={"type": "grid"}, space=space, scheduler=given)
+        searcher = JobSearcher(sweep, service, [])
+        for i in range(len(values)):
+            if i == restart:
+                for number in service.trials:
+                    service.end(number, 1.0)
+                searcher = JobSearcher(sweep, service, service.known)
+                for j in range(i if scheduler != "none" else 0):
+                    assert searcher.suggest(f"again {j}") == {"number": j + 1}
+            assert searcher.suggest(str(i)) == {"number": i + 1}
+        return [trial.params["student.width"] for trial in service.known]
+
+    assert widths("none", 4) == values
+    mixed = widths("asha", 4)
+    assert sorted(mixed) == values != mixed
+    assert widths("asha", 99) == mixed
+
+
 def test_a_scheduler_is_told_again_of_every_trial_there_was():
     service = Service()
     sweep = _sweep(scheduler={"type": "asha", "grace": 1})

@@ -29,7 +29,7 @@ export function Found({ report }: { report: Report }): JSX.Element {
           {spent(report)}
         </Text>
         {Object.entries(report.failures).map(([cause, count]) => (
-          <Text size="sm" key={cause} c="red">
+          <Text size="sm" key={cause} c="var(--mantine-color-error)">
             {plural(count, "trial")} failed: {cause}
           </Text>
         ))}
