@@ -56,6 +56,8 @@ def report(
         yield _ranking(found["ranking"])
         yield Text("Repeats only, without the search's own run. Differences are to the default, paired by seed.", "dim")
     yield _trials(found, trials)
+    if found["front"]:
+        yield Text("Pareto front: " + ", ".join(f"#{number}" for number in found["front"]))
     yield from _importance(importance)
     spent = found["spent"]
     saved = f" of {spent['steps_in_full']:,} in full" if spent["steps"] < spent["steps_in_full"] else ""
@@ -131,7 +133,7 @@ def _word(value: Any) -> str:
 
 
 def _value(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.2f}"
+    return NOTHING if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}"
 
 
 def _p(value: float | None) -> str:

@@ -8,7 +8,8 @@ from playwright.sync_api import Page, expect
 
 from service.cli.files import read_values
 from service.models import Sweep
-from tests.helpers.api import FakeDriver, tiny_sweep
+from tests.helpers.api import FakeDriver, end_job, tiny_sweep
+from tests.helpers.jobs import add_points
 from tests.ui.story import Server
 
 
@@ -87,3 +88,18 @@ def test_slices_show_every_parameter(page: Page, server: Server) -> None:
     page.goto(f"/sweeps/{server.story['sweep']}?tab=slices")
     for path in ("schedule.optimizer.lr", "student.width"):
         expect(page.get_by_role("img", name=f"{path}: 12 trials")).to_be_visible()
+
+
+def test_of_two_objectives_the_front_stands_out(page: Page, server: Server) -> None:
+    spec = tiny_sweep(name="two objectives", objectives=[{"metric": "AP"}, {"metric": "parameters"}])
+    made = server.voice.post("/api/v1/sweeps", json=spec).json()["id"]
+    driver = FakeDriver(server.voice, made)
+    for number, (ap, parameters) in enumerate([(30.0, 9000.0), (40.0, 20000.0), (35.0, 25000.0)], 1):
+        job = driver.add(number, lr=0.01, width=4)["job_id"]
+        end_job(server.voice, job, ap)
+        with server.voice.app.state.db.write() as session:  # type: ignore[attr-defined]
+            add_points(session, job, {"parameters": [(4, parameters, 1.0)]})
+    driver.ask("POST", "/end", {})
+    page.goto(f"/sweeps/{made}")
+    expect(page.get_by_text("Filled: the Pareto front (#2, #1)")).to_be_visible()
+    expect(page.get_by_role("img", name="AP against parameters: 3 trials")).to_be_visible()

@@ -5,13 +5,14 @@ import type { JSX } from "react";
 
 import { api, body, type Schemas } from "@/api/client";
 import { Forest, range } from "@/charts/Forest";
+import { ends } from "@/charts/Parallel";
 import { Scatter } from "@/charts/Scatter";
 import { type Column, DataTable } from "@/components/DataTable";
 import { ExportMenu } from "@/components/ExportMenu";
 import { Loaded } from "@/components/States";
-import { interval, number, plural, probability, signed } from "@/lib/format";
+import { compact, interval, number, plural, probability, signed } from "@/lib/format";
 
-import { type Report, spent, wordText } from "./sweep";
+import { type Report, searched, spent, trialsQuery, wordText } from "./sweep";
 
 type Ranked = Report["ranking"][number];
 type Importance = Schemas["Importance"];
@@ -35,6 +36,9 @@ export function Found({ report }: { report: Report }): JSX.Element {
         ))}
       </Stack>
       {report.ranking.length > 0 && <Ranking report={report} />}
+      {report.sweep.objectives.slice(1).map((_, i) => (
+        <Front key={i} report={report} against={i + 1} />
+      ))}
       <Progress report={report} />
       <Mattered report={report} />
     </Stack>
@@ -99,6 +103,44 @@ function Progress({ report }: { report: Report }): JSX.Element | null {
         dots={points.map((point, i) => ({ id: String(point.number), label: `#${String(point.number)}: ${metric} ${number(point.value, 2)}`, x: x(i), y: point.value, filled: true }))}
         steps={points.map((point, i) => ({ x: x(i), y: point.best }))}
       />
+    </section>
+  );
+}
+
+/** The first objective against another one; the trials that none beats in one without losing in another stand out. */
+function Front({ report, against }: { report: Report; against: number }): JSX.Element {
+  const query = useQuery(trialsQuery(report.sweep.id));
+  const [first, other] = [report.sweep.objectives[0] ?? "", report.sweep.objectives[against] ?? ""];
+  return (
+    <section aria-label={`${first} against ${other}`}>
+      <Title order={2} size="h3" mb="xs">
+        {first} against {other}
+      </Title>
+      <Loaded query={query} height={220}>
+        {(found) => {
+          const points = searched(found.items).flatMap((trial) => {
+            const [y, x] = [trial.values?.[0], trial.values?.[against]];
+            return y == null || x == null ? [] : [{ number: trial.number, x, y }];
+          });
+          if (points.length === 0) return <Text c="dimmed">No trial has run to its end yet.</Text>;
+          const [low, high] = [Math.min(...points.map((point) => point.x)), Math.max(...points.map((point) => point.x))];
+          return (
+            <>
+              <Scatter
+                title={`${first} against ${other}`}
+                xLabel={other}
+                yLabel={first}
+                xTicks={ends(low, high)}
+                range={[Math.min(...points.map((point) => point.y)), Math.max(...points.map((point) => point.y))]}
+                dots={points.map((point) => ({ id: String(point.number), label: `#${String(point.number)}: ${first} ${number(point.y, 2)}, ${other} ${compact(point.x)}`, x: high > low ? (point.x - low) / (high - low) : 0.5, y: point.y, filled: report.front.includes(point.number), mark: report.front.includes(point.number) }))}
+              />
+              <Text size="sm" c="dimmed">
+                Filled: the Pareto front ({report.front.map((one) => `#${String(one)}`).join(", ")}); no other trial is better in one objective without being worse in another.
+              </Text>
+            </>
+          );
+        }}
+      </Loaded>
     </section>
   );
 }
