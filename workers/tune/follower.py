@@ -17,7 +17,7 @@ from workers.tune.channel import DriverArgs, SweepChannel
 from workers.tune.searcher import OBJECTIVE
 
 SHORTEST, LONGEST = 0.2, 5.0  # seconds between two looks at a job
-SHARE = 0.02  # of the time that a trial has taken so far
+SHARE = 0.01  # of the time that a trial has taken so far
 
 
 class TrialFailed(RuntimeError):
