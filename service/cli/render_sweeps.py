@@ -42,7 +42,7 @@ def progress(sweep: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         text += f"; best {sweep['objectives'][0]} {last['best']:.2f} (#{best['number']})"
     waiting = sum(jobs.get(name, 0) for name in ("queued", "waiting", "starting", "running"))
     if sweep["state"] == "repeating":
-        text += f"; {waiting} repeats to go"
+        text += f"; {waiting} {'repeat' if waiting == 1 else 'repeats'} to go"
     return text
 
 
