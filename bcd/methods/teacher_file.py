@@ -126,7 +126,8 @@ def _load(path: Path, teacher: Teacher, device: torch.device) -> CachedTeacher |
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 return None
-        os.utime(path)
+        for used in (path, path.with_suffix(".sha256")):
+            os.utime(used)
         with safe_open(path, framework="pt", device=str(device)) as parts:
             metadata = parts.metadata()
             names = list(parts.keys())

@@ -57,9 +57,13 @@ class Choice(_Parameter):
 
     def value_of(self, word: Word) -> Any:
         """The value that goes into the spec. Raises `ValueError` for a word that is none of this choice."""
-        for known, value in zip(self.words, self.values, strict=True):
+        return self.values[self.place_of(word)]
+
+    def place_of(self, word: Word) -> int:
+        """Which of the values a word names; 1 and true are two. Raises `ValueError`."""
+        for place, known in enumerate(self.words):
             if known == word and isinstance(known, bool) == isinstance(word, bool):
-                return value
+                return place
         raise ValueError(f"{word!r} is none of the values")
 
     def examples(self) -> tuple[Word, ...]:

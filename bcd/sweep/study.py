@@ -52,7 +52,6 @@ def past_trial(
     params: Mapping[str, Word],
     *,
     values: Sequence[float] | None = None,
-    reports: Mapping[int, float] | None = None,
     state: optuna.trial.TrialState = optuna.trial.TrialState.COMPLETE,
 ) -> optuna.trial.FrozenTrial:
     """A trial of an earlier driver, or one that was changed by hand, as the study takes it in."""
@@ -62,7 +61,6 @@ def past_trial(
         values=values,
         params={path: _inner(space[path], word) for path, word in known.items()},
         distributions={path: distribution(space[path]) for path in known},
-        intermediate_values=dict(reports or {}),
     )
 
 
@@ -92,4 +90,4 @@ def _suggest(trial: optuna.Trial, path: str, parameter: Parameter) -> Word:
 
 
 def _inner(parameter: Parameter, word: Word) -> object:
-    return str(parameter.words.index(word)) if isinstance(parameter, Choice) else word
+    return str(parameter.place_of(word)) if isinstance(parameter, Choice) else word

@@ -57,6 +57,9 @@ class Sweeps:
                 log.info("sweep %s waits for the cluster: %s", row.id, error)
 
     def _settle(self, sweep_id: str) -> None:
+        with self._db.read() as session:  # many rounds come before the last job has ended
+            if not repeats.all_ended(session, sweep_id):
+                return
         with self._lead.writing() as session:
             sweep = session.get(Sweep, sweep_id, with_for_update=True)
             if sweep is not None and sweep.state == SweepState.REPEATING and repeats.settle(session, sweep):

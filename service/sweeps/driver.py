@@ -16,10 +16,10 @@ from bcd.spec import SpecError, parse_spec
 from bcd.sweep import SweepSpec
 from bcd.sweep.wire import BUDGET_SPENT, STALE_DRIVER, TRIALS_RUN, EndSearch, NewTrial, Report, SweepTicket, TrialState
 from service.errors import Problem
-from service.models import Job, JobState, Sweep, SweepState, Trial
+from service.models import TERMINAL, Job, JobState, Sweep, SweepState, Trial
 from service.settings import Settings
 from service.sweeps import repeats, repository, trials
-from service.sweeps.events import move
+from service.sweeps.events import move, searched_seconds
 from service.sweeps.jobs import end_job
 from service.sweeps.repository import TrialRow, spec_of
 from service.sweeps.submit import most_trials
@@ -99,7 +99,7 @@ def end(session: Session, settings: Settings, sweep_id: str, epoch: int, how: En
         move(session, sweep, SweepState.FAILED, actor="driver", cause=how.failure)
         return
     rows = repository.trials(session, sweep.id, seed=_seed(spec))
-    open_ones = [row.job.id for row in rows if row.job.state not in ("succeeded", "failed", "cancelled")]
+    open_ones = [row.job.id for row in rows if row.job.state not in TERMINAL]
     if open_ones:
         raise Problem(409, f"{len(open_ones)} trials have not ended, such as job {open_ones[0]}", type=TRIALS_RUN)
     failure = _failing(rows, spec)
@@ -176,8 +176,7 @@ def _spent(session: Session, sweep: Sweep, spec: SweepSpec, count: int) -> str |
     most = most_trials(spec)
     if most is not None and count >= most:
         return f"all {most} trials have begun"
-    hours = (sweep.searched + (now - (sweep.searching_since or now))) / 3600
-    if budget.hours is not None and hours >= budget.hours:
+    if budget.hours is not None and searched_seconds(sweep, now) / 3600 >= budget.hours:
         return f"the {budget.hours:g} hours are over"
     if budget.gpu_hours is not None:
         used = repository.gpu_hours(session, sweep.id, now=now)

@@ -16,13 +16,18 @@ def move(
     """Change the state of a locked sweep and write the event. The clock of the search runs only while it searches."""
     now = time.time()
     before = sweep.state
-    if sweep.searching_since is not None:
-        sweep.searched += max(0.0, now - sweep.searching_since)
+    sweep.searched = searched_seconds(sweep, now)
     sweep.searching_since = now if to is SweepState.SEARCHING else None
     sweep.state, sweep.cause = to.value, cause
     sweep.ended_at = now if to in ENDED else None
     data: dict[str, Any] = {"sweep_id": sweep.id, "from": before, "to": to.value, "cause": cause, "by": by}
     session.add(Event(time=now, type="sweep.state", job_id=None, project_id=sweep.project_id, actor=actor, data=data))
+
+
+def searched_seconds(sweep: Sweep, now: float) -> float:
+    """How long it has searched so far, pauses left out."""
+    going = 0.0 if sweep.searching_since is None else max(0.0, now - sweep.searching_since)
+    return sweep.searched + going
 
 
 ENDED = frozenset({SweepState.SUCCEEDED, SweepState.FAILED, SweepState.STOPPED})

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.jobs.states import move, standing
-from service.models import Job, JobState, Trial
+from service.models import TERMINAL, Job, JobState, Trial
 
 S = JobState
 
@@ -34,7 +34,7 @@ def pause_job(session: Session, job_id: str, *, by: str) -> None:
 
 
 def resume_job(session: Session, job_id: str, *, by: str) -> None:
-    """One that is still pausing goes on by itself once it is paused: the sweep's next look resumes it."""
+    """Nothing where the job is not paused; the caller has made sure that none is still pausing."""
     job = _locked(session, job_id)
     if job.state == S.PAUSED:
         to, cause = standing(session, job)
@@ -43,7 +43,7 @@ def resume_job(session: Session, job_id: str, *, by: str) -> None:
 
 def for_each(session: Session, sweep_id: str, act: Callable[[str], object]) -> None:
     """Do it to all jobs of a sweep that have not ended, in the order in which everybody locks jobs."""
-    open_ones = [state.value for state in S if state not in (S.SUCCEEDED, S.FAILED, S.CANCELLED)]
+    open_ones = [state.value for state in S if state not in TERMINAL]
     query = select(Job.id).join(Trial, Trial.job_id == Job.id).where(Trial.sweep_id == sweep_id)
     for job_id in session.scalars(query.where(Job.state.in_(open_ones)).order_by(Job.id)).all():
         act(job_id)

@@ -36,12 +36,16 @@ def begin(session: Session, sweep: Sweep, spec: SweepSpec, rows: Sequence[TrialR
 
 def settle(session: Session, sweep: Sweep) -> bool:
     """Finish a locked sweep all of whose jobs have ended. Was it so?"""
-    terminal = [state.value for state in TERMINAL]
-    query = select(Job.id).join(Trial, Trial.job_id == Job.id).where(Trial.sweep_id == sweep.id)
-    if session.scalars(query.where(Job.state.not_in(terminal)).limit(1)).first() is not None:
+    if not all_ended(session, sweep.id):
         return False
     move(session, sweep, SweepState.SUCCEEDED, actor="dispatcher")
     return True
+
+
+def all_ended(session: Session, sweep_id: str) -> bool:
+    terminal = [state.value for state in TERMINAL]
+    query = select(Job.id).join(Trial, Trial.job_id == Job.id).where(Trial.sweep_id == sweep_id)
+    return session.scalars(query.where(Job.state.not_in(terminal)).limit(1)).first() is None
 
 
 def seeds(spec: SweepSpec) -> list[int]:

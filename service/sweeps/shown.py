@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from service.models import Sweep, SweepState
+from service.sweeps.events import searched_seconds
 from service.sweeps.repository import spec_of
 from service.sweeps.schemas import SweepDetail, SweepOut
 from service.sweeps.submit import most_trials
@@ -33,7 +35,7 @@ def _fields(sweep: Sweep, jobs: Mapping[str, int]) -> dict[str, Any]:
         "scheduler": spec.scheduler.type,
         "most_trials": most_trials(spec),
         "jobs": dict(jobs),
-        "searched_seconds": sweep.searched,
+        "searched_seconds": searched_seconds(sweep, time.time()),
         "created_by": sweep.created_by,
         "created_at": sweep.created_at,
         "ended_at": sweep.ended_at,

@@ -132,6 +132,18 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(teacher, tmp_path
     assert any("No space left" in line for line in told.lines)
 
 
+def test_a_file_that_is_used_stays_whole_however_old_it_is(teacher, tmp_path):
+    cache = tmp_path / "cache"
+    _run(_spec(teacher), tmp_path / "a", cache)
+    [file] = (cache / FOLDER).glob("*.safetensors")
+    week = time.time() - teacher_file.KEPT_SECONDS - 60
+    for path in (file, file.with_suffix(".sha256")):
+        os.utime(path, (week, week))
+    assert not _run(_spec(teacher), tmp_path / "b", cache)[1].computed
+    _run(_spec(teacher, data={**SPEC["data"], "train_images": 25}), tmp_path / "c", cache)  # clears away what is old
+    assert not _run(_spec(teacher), tmp_path / "d", cache)[1].computed
+
+
 def test_files_that_nobody_used_for_a_week_go(teacher, tmp_path):
     cache = tmp_path / "cache"
     _run(_spec(teacher), tmp_path / "a", cache)

@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.auth import sweep_token
-from service.models import Sweep
+from service.models import Attempt, Sweep
 from tests.helpers.api import FakeDriver, FakeWorker, claim, end_job, tiny_sweep
 
 V1 = "/api/v1"
@@ -102,6 +102,31 @@ def test_the_budget_of_hours_counts_the_search_and_not_its_pauses(client: TestCl
     spent = driver.call("POST", "/trials", {"number": 3, "params": {"student.width": 4}})
     assert spent.json()["type"] == "urn:bcd:budget-spent"
     assert "1 hours are over" in spent.json()["detail"]
+
+
+def test_the_budget_of_gpu_hours_counts_gpus_times_hours_of_all_attempts(client: TestClient) -> None:
+    sweep = _submit(client, budget={"gpu_hours": 1.0})
+    driver = FakeDriver(client, sweep)
+    attempt, _ = claim(client, driver.add(1, lr=0.01, width=4)["job_id"])
+
+    def held(gpus: float, seconds: float) -> None:
+        with client.app.state.db.write() as session:
+            row = session.get(Attempt, attempt)
+            row.gpus, row.created_at = gpus, time.time() - seconds
+
+    held(0.5, 3600)
+    driver.add(2, lr=0.01, width=4)
+    held(2, 1900)
+    spent = driver.call("POST", "/trials", {"number": 3, "params": {"student.width": 4}})
+    assert spent.json()["type"] == "urn:bcd:budget-spent"
+    assert "1.06 of 1 GPU hours" in spent.json()["detail"]
+
+
+def test_a_search_that_goes_on_says_for_how_long(client: TestClient, sweep: str) -> None:
+    with client.app.state.db.write() as session:
+        row = session.get(Sweep, sweep)
+        row.searching_since, row.searched = time.time() - 100, 50.0
+    assert 150 <= client.get(f"{V1}/sweeps/{sweep}").json()["searched_seconds"] < 160
 
 
 def test_a_trial_reports_its_evaluations_but_the_last_only_when_it_has_ended(client: TestClient, sweep: str) -> None:

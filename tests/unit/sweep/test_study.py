@@ -66,6 +66,15 @@ def test_a_running_trial_of_an_earlier_driver_can_be_told():
     study.add_trial(past_trial(sweep.space, {"lr": 0.02, "kind": True, "width": 8}, state=TrialState.FAIL))
 
 
+def test_a_past_trial_with_true_is_not_taken_for_one_with_1():
+    space = _sweep().space
+    assert [past_trial(space, {"kind": word}, values=[1.0]).params["kind"] for word in (1, True, "x")] == [
+        "0",
+        "1",
+        "2",
+    ]
+
+
 def test_random_search_draws_other_numbers_after_a_restart():
     sweep = _sweep(search={"type": "random", "seed": 3})
     (_, first), (_, again), (_, later) = (ask(new_study(sweep, known=n), sweep.space) for n in (0, 0, 5))
