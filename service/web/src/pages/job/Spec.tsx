@@ -1,21 +1,16 @@
-import { Button, Code, CopyButton, Group, Stack, Text } from "@mantine/core";
+import { Code, Stack, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import { type JSX, useMemo } from "react";
+import type { JSX } from "react";
 
-import { Loading } from "@/components/States";
-import { download } from "@/lib/download";
+import { YamlFile } from "@/components/YamlFile";
 import { differing } from "@/pages/compare/specs";
 
 import { type Job, jobQuery } from "./job";
 
 /** The whole spec with every default filled in, and what differs from the job that it was made from. */
 export function Spec({ job }: { job: Job }): JSX.Element {
-  // The writer of YAML is large: it comes when somebody looks at a spec.
-  const yaml = useQuery({ queryKey: ["yaml"], queryFn: () => import("yaml"), staleTime: Infinity, gcTime: Infinity });
   const parent = useQuery({ ...jobQuery(job.parent_id ?? ""), enabled: job.parent_id !== null });
-  const text = useMemo(() => yaml.data?.stringify(job.spec) ?? null, [yaml.data, job.spec]);
-  if (text === null) return <Loading height={400} label="Loading the spec" />;
   const changes = parent.data === undefined ? [] : differing([parent.data.spec, job.spec]);
   return (
     <Stack>
@@ -35,22 +30,7 @@ export function Spec({ job }: { job: Job }): JSX.Element {
           ))}
         </section>
       )}
-      <Group gap="xs">
-        <CopyButton value={text}>
-          {({ copied, copy }) => (
-            <Button variant="default" size="compact-sm" onClick={copy}>
-              {copied ? "Copied" : "Copy"}
-            </Button>
-          )}
-        </CopyButton>
-        <Button variant="default" size="compact-sm" onClick={() => download(`${job.name.replaceAll(/[^\w.-]+/g, "-")}.yaml`, text)}>
-          Save as a file for bcd submit
-        </Button>
-      </Group>
-      {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- it scrolls */}
-      <pre tabIndex={0} aria-label="Spec" role="region" className="table-frame" style={{ margin: 0, padding: 12, maxHeight: "65vh", fontSize: 13 }}>
-        {text}
-      </pre>
+      <YamlFile value={job.spec} name={job.name} command="bcd submit" />
     </Stack>
   );
 }
