@@ -37,16 +37,17 @@ up: setup web
 test: lint
 	# Two processes of one thread each: on two cores quicker than the other way round. The end-to-end tests come alone.
 	BCD_TEST_DATABASES=sqlite OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -n 2 --dist loadfile
-	$(BIN)/python -m pytest tests/e2e/test_service.py tests/e2e/test_restart.py tests/e2e/test_sweeps.py tests/deployment/test_files.py
+	$(BIN)/python -m pytest tests/e2e/test_service.py tests/e2e/test_restart.py tests/deployment/test_files.py
 
 # The same tests of everything that touches the database, on PostgreSQL (the machine's, else the package's).
 test-postgres: setup
 	BCD_TEST_DATABASES=postgresql OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit/service tests/unit/dispatch \
 		tests/unit/mirror tests/unit/webhooks -n 2 --dist loadfile
 
-# What takes a cluster: two dispatchers and two apis, several Ray nodes and processes, and a few faults of each kind.
+# What takes a cluster: two dispatchers and two apis, several Ray nodes and processes, a sweep, and a few faults of each kind.
 test-cluster: setup
-	$(BIN)/python -m pytest tests/deployment/test_fleet.py tests/e2e/test_open_ray.py tests/e2e/test_many_workers.py
+	$(BIN)/python -m pytest tests/deployment/test_fleet.py tests/e2e/test_open_ray.py tests/e2e/test_many_workers.py \
+		tests/e2e/test_sweeps.py
 	$(BIN)/python -m tests.faults --n 1 --only service-kills --only worker-kills --only stops --only equal-submissions --only sweep-kills
 
 # The web UI: its types, its rules and its small parts, then journeys in the system's Chromium.
