@@ -9,8 +9,9 @@ from sqlalchemy import select
 
 from service.access.principal import Me
 from service.compare.compare import Matched, build, match
+from service.compare.costs import build_costs, read_costs
 from service.compare.parts import build_parts
-from service.compare.schemas import CompareOut, PartsOut
+from service.compare.schemas import CompareOut, CostsOut, PartsOut
 from service.conditional import Tags, version_of
 from service.deps import Db
 from service.errors import Problem
@@ -58,3 +59,10 @@ def compare_jobs(runs: Runs) -> CompareOut:
 @router.get("/compare/parts", summary="Which classes and sizes of objects gain or lose by distillation?")
 def compare_parts(runs: Runs) -> PartsOut:
     return build_parts(runs)
+
+
+@router.get("/compare/costs", summary="What do the students cost, and which are worth it?")
+def compare_costs(db: Db, runs: Runs) -> CostsOut:
+    with db.read() as session:
+        costs = read_costs(session, [run.job.id for group in runs.groups for run in group.runs])
+    return build_costs(runs, costs)

@@ -103,3 +103,56 @@ class PartsOut(BaseModel):
     metric: Literal["AP"] = "AP"
     comparisons: list[PartsOfComparison]
     warnings: list[str]
+
+
+CostMetric = Literal["parameters", "gflops", "latency_ms", "gpu_hours", "hours"]
+
+
+class Latency(BaseModel):
+    """Median over a group's runs of the median time of one image, on one device."""
+
+    device: str
+    milliseconds: float
+    n: int = Field(description="Runs that were measured there.")
+
+
+class GroupCost(BaseModel):
+    """What a group's student costs to run, and its training to repeat; None where no run has told."""
+
+    role: Role
+    label: str
+    protocol: str
+    n: int
+    mean: float | None = Field(description="AP in points, with the bounds of its 95 % interval.")
+    low: float | None
+    high: float | None
+    parameters: float | None
+    gflops: float | None = Field(description="Of one image; a multiply-add counts as two.")
+    latencies: list[Latency]
+    hours: float | None = Field(description="From start to end over all attempts of a run, mean over runs.")
+    gpu_hours: float | None = Field(description="The same times the GPUs taken; 0 on a CPU.")
+
+
+class FrontPoint(BaseModel):
+    label: str
+    role: Role
+    cost: float
+    mean: float
+    low: float | None
+    high: float | None
+    front: bool = Field(description="No other group here is at least as good at no more cost.")
+
+
+class Front(BaseModel):
+    """AP against one cost, of what may be on one axis: one protocol, and for latencies one device."""
+
+    metric: CostMetric
+    device: str | None
+    protocol: str
+    points: list[FrontPoint] = Field(description="By cost.")
+
+
+class CostsOut(BaseModel):
+    groups: list[GroupCost]
+    fronts: list[Front]
+    warnings: list[str]

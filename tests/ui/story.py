@@ -102,7 +102,9 @@ def told(folder: Path) -> Iterator[Server]:
 def tell(server: Server) -> None:
     """A teacher, three seeds with and without distillation, a failure, a run that goes on, and many that wait."""
     client = server.voice
-    teacher = finish(client, tiny_spec(name="teacher", student=BIG), 50.0)
+    teacher = finish(
+        client, tiny_spec(name="teacher", student=BIG), 50.0, {"parameters": 2.4e6, "gflops": 2.1, "latency_ms": 9.2}
+    )
     baseline = [finish(client, tiny_spec(name=f"base-{i}", seed=i), ap) for i, ap in enumerate((30.0, 31.0, 31.0))]
     bckd = [
         finish(client, distilled_spec(teacher, name=f"bckd-{i}", seed=i), ap) for i, ap in enumerate((35.0, 36.1, 35.9))
@@ -158,12 +160,16 @@ def tell_sweep(client: TestClient) -> str:
     return sweep
 
 
-def finish(client: TestClient, spec: dict[str, Any], ap: float) -> str:
-    """A job that has reported this AP and ended well; its id."""
+SMALL = {"parameters": 6.1e5, "gflops": 0.4, "latency_ms": 3.1}
+
+
+def finish(client: TestClient, spec: dict[str, Any], ap: float, cost: dict[str, float] = SMALL) -> str:
+    """A job that has reported this AP and cost and ended well; its id."""
     job, worker = start(client, spec)
     worker.send(
+        worker.record("facts", values={"device": "H100", "host": "node-1"}),
         *(worker.metric(step, loss=4.0 / step) for step in range(1, 5)),
-        worker.metric(4, AP=ap),
+        worker.metric(4, AP=ap, **cost),
         worker.artifact("result", "student", 4, job["id"].encode()),
         worker.evaluation(ap, per_class={"cells": ap + 20, "platelets": ap - 20 + _noise(ap), "dust": None}),
         worker.ended("succeeded"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
@@ -45,6 +46,23 @@ def test_classes_that_gain_are_told_from_noise(page: Page, server: Server) -> No
     expect(page.get_by_role("region", name="Sizes of objects")).to_contain_text("medium")
     classes.get_by_role("button", name="Class").click()
     expect(classes.get_by_role("row").nth(1)).to_contain_text("cells")
+
+
+def test_what_it_costs_and_who_is_worth_it(page: Page, server: Server) -> None:
+    page.goto(_address(server))
+    page.get_by_role("tab", name="Cost").click()
+    page.wait_for_url("**tab=costs**")
+    chart = page.get_by_role("img", name="AP by parameters.")
+    expect(chart).to_have_attribute("aria-label", re.compile(r"bckd.*: 35\.7 at 610,000 \(front\)"))
+    expect(chart).to_have_attribute("aria-label", re.compile(r"baseline[^;]*: 30\.7 at 610,000(;|$)"))
+    table = page.get_by_role("region", name="What it costs")
+    expect(table.get_by_role("row").filter(has_text="teacher")).to_contain_text("2.4 M")
+    expect(table).to_contain_text("ms on H100")
+    page.locator("input[aria-label=Cost]").click()
+    page.get_by_role("option", name="ms for one image on H100").click()
+    page.wait_for_url("**cost=latency_ms:H100:p")
+    page.reload()
+    expect(page.get_by_role("img", name="AP by ms for one image on H100")).to_be_visible()
 
 
 def test_the_table_as_latex(page: Page, server: Server) -> None:

@@ -152,6 +152,7 @@ RULES: dict[str, Rule] = {
     f"GET {V1}/events": looks(params={"job": "{job_id}"}),
     f"GET {V1}/compare": looks(params={"ids": "{job_id}"}),
     f"GET {V1}/compare/parts": looks(params={"ids": "{job_id}"}),
+    f"GET {V1}/compare/costs": looks(params={"ids": "{job_id}"}),
     # sweeps
     f"GET {V1}/sweep-schema": any_user(),
     f"GET {V1}/sweeps": any_user(),

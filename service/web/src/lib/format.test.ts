@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { ago, bytes, compact, DASH, duration, interval, meanStd, number, percent, plural, signed } from "./format";
+import { ago, bytes, compact, DASH, duration, interval, meanStd, number, percent, plural, short, signed } from "./format";
 
 describe("numbers", () => {
   it("are rounded and carry a real minus sign", () => {
@@ -39,5 +39,12 @@ describe("times and sizes", () => {
   });
   it("agree with their number", () => {
     expect([plural(1, "run"), plural(1200, "run"), plural(2, "query", "queries")]).toEqual(["1 run", "1,200 runs", "2 queries"]);
+  });
+});
+
+describe("short", () => {
+  it("writes millions and billions", () => {
+    expect([610_000, 999_400, 2_410_000, 1.5e9, 3].map(short)).toEqual(["610,000", "999,400", "2.41 M", "1.5 G", "3"]);
+    expect(short(null)).toBe("–");
   });
 });

@@ -27,6 +27,13 @@ export function compact(value: number | null | undefined): string {
   return String(Number(value.toPrecision(3))).replace("-", MINUS);
 }
 
+/** As `compact`, large numbers in millions and billions: 610,000; 2.41 M. */
+export function short(value: number | null | undefined): string {
+  if (value === null || value === undefined || Math.abs(value) < 999_500) return compact(value);
+  const [size, unit] = Math.abs(value) < 999.5e6 ? [1e6, "M"] : [1e9, "G"];
+  return `${compact(value / size)} ${unit}`;
+}
+
 export function integer(value: number | null | undefined): string {
   return value === null || value === undefined ? DASH : value.toLocaleString("en", { maximumFractionDigits: 0 });
 }

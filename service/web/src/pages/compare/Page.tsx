@@ -9,6 +9,7 @@ import { Empty, Loaded } from "@/components/States";
 import { plural } from "@/lib/format";
 
 import { Classes } from "./Classes";
+import { Costs } from "./Costs";
 import { Curves } from "./Curves";
 import { TABS } from "./search";
 import { Specs } from "./Specs";
@@ -16,7 +17,7 @@ import { Verdict } from "./Verdict";
 
 const route = getRouteApi("/compare");
 const MOST = 100;
-const LABELS = { verdict: "Verdict", classes: "Classes and sizes", curves: "Curves", specs: "Specs" } as const;
+const LABELS = { verdict: "Verdict", classes: "Classes and sizes", costs: "Cost", curves: "Curves", specs: "Specs" } as const;
 
 export default function Page(): JSX.Element {
   const search = route.useSearch();
@@ -84,6 +85,9 @@ export default function Page(): JSX.Element {
                 </Tabs.Panel>
                 <Tabs.Panel value="classes">
                   <Classes runs={runs} />
+                </Tabs.Panel>
+                <Tabs.Panel value="costs">
+                  <Costs runs={runs} />
                 </Tabs.Panel>
                 <Tabs.Panel value="curves">
                   <Curves runs={runs} known={known} />

@@ -1,6 +1,6 @@
 import { flag, list, numeric, oneOf, type Search, text } from "@/lib/search";
 
-export const TABS = ["verdict", "classes", "curves", "specs"] as const;
+export const TABS = ["verdict", "classes", "costs", "curves", "specs"] as const;
 export type Tab = (typeof TABS)[number];
 export const X = ["step", "relative_time", "time"] as const;
 export const GROUPS = ["none", "spec", "method", "seed", "detector", "dataset", "group", "teacher"] as const;
@@ -16,6 +16,8 @@ export interface CompareSearch {
   smooth?: number | undefined;
   log?: boolean | undefined;
   hidden?: string[] | undefined;
+  /** Which cost is on the axis. */
+  cost?: string | undefined;
 }
 
 export function compareSearch(search: Search): CompareSearch {
@@ -30,5 +32,6 @@ export function compareSearch(search: Search): CompareSearch {
     smooth: numeric(search["smooth"]),
     log: flag(search["log"]),
     hidden: list(search["hidden"]),
+    cost: text(search["cost"]),
   };
 }
