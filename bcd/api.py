@@ -23,6 +23,7 @@ def run_job(
     data_cache: Path | None = None,
     resume_from: Iterable[Path] = (),
     should_stop: Callable[[], bool] = lambda: False,
+    gallery: bool = False,
 ) -> RunResult:
     """Train, evaluate and export what a spec describes, in this process or, where the spec asks for several, in new
     ones that end with this call.
@@ -34,6 +35,8 @@ def run_job(
         data_cache: folder in which generated and decoded data may be kept.
         resume_from: checkpoints, newest first; the first usable one is continued.
         should_stop: asked after every step, and while the teacher's outputs are made.
+        gallery: also give the sink pictures of validation images (`bcd.detections.gallery`), for whoever shows
+            detections where the data set is not.
 
     Raises:
         JobError: the job cannot be done as specified; the message says what to change.
@@ -48,4 +51,5 @@ def run_job(
         data_cache=data_cache,
         resume_from=resume_from,
         should_stop=should_stop,
+        gallery=gallery,
     )

@@ -42,7 +42,7 @@ class ArtifactRecord(_Record):
     """A file that is already in storage under its content hash."""
 
     kind: Literal["artifact"] = "artifact"
-    type: Literal["checkpoint", "result", "predictions", "other"]
+    type: Literal["checkpoint", "result", "predictions", "gallery", "other"]
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._-]+$")]
     step: Annotated[int, Field(ge=0)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -26,6 +26,7 @@ import service.cluster.endpoints
 import service.compare.endpoints
 import service.events.endpoints
 import service.health.endpoints
+import service.images.endpoints
 import service.jobs.endpoints
 import service.lists.endpoints
 import service.logs.endpoints
@@ -99,6 +100,7 @@ def create_app(settings: Settings, *, web: Path | None = frontend.FOLDER) -> Fas
         service.artifacts.endpoints.router,
         service.events.endpoints.router,
         service.compare.endpoints.router,
+        service.images.endpoints.router,
         service.sweeps.endpoints.router,
         service.mirror.endpoints.router,
         service.webhooks.endpoints.router,

@@ -139,6 +139,7 @@ def train(
         data_cache=Path(work.data_cache),
         resume_from=_valid_checkpoints(work.ticket, files, sink, fetched),
         should_stop=should_stop,
+        gallery=True,
     )
     if first:
         sink.artifact("result", "student.safetensors", _result_file(Path(result.path)), int(result.steps))

@@ -58,10 +58,12 @@ def run_together(
     data_cache: Path | None = None,
     resume_from: Iterable[Path] = (),
     should_stop: Callable[[], bool] = lambda: False,
+    gallery: bool = False,
 ) -> RunResult:
     """`bcd.api.run_job` in `spec.resources.world` processes. None of them is left when it returns or raises."""
     arguments = {
         "workdir": workdir, "teacher_path": teacher_path, "data_cache": data_cache, "resume_from": list(resume_from),
+        "gallery": gallery,
     }  # fmt: skip
     meeting = tempfile.mkdtemp(prefix="bcd-")
     children: list[_Child] = []

@@ -35,6 +35,7 @@ from bcd.engine.report import DeadTerms, RunResult, RunSink, Silent, ap_metrics,
 from bcd.engine.task import DetectionTask
 from bcd.engine.trainer import Trainer
 from bcd.environment import environment
+from bcd.eval.gallery import kept_gallery
 from bcd.methods.match import MatchError
 from bcd.methods.teacher import Teacher
 from bcd.methods.teacher_cache import CachedTeacher, CachePlan, cache_outputs, plan_cache
@@ -54,6 +55,7 @@ def run_here(
     data_cache: Path | None = None,
     resume_from: Iterable[Path] = (),
     should_stop: Callable[[], bool] = lambda: False,
+    gallery: bool = False,
     processes: Processes | None = None,
 ) -> RunResult:
     """`bcd.api.run_job` within this process, as one of `processes`. Only the first one's result counts."""
@@ -146,6 +148,9 @@ def run_here(
         sink.evaluation(step, "final", final.protocol, final.results)
         sink.artifact("predictions", PREDICTIONS_FILE, final.predictions_path, step)
         sink.artifact("other", REPORT_FILE, final.report_path, step)
+        if gallery:
+            pictures = kept_gallery(splits.val, data_cache or workdir, check=stop_early)
+            sink.artifact("gallery", pictures.name, pictures, step)
         return final.results
 
     def make(step: int, positions: Sequence[int]) -> WholeBatch:
@@ -162,7 +167,8 @@ def run_here(
 
     def stop_early() -> None:
         if processes.first and should_stop():
-            raise Cancelled(f"stopped before step {trainer.step + 1}, while the teacher's outputs were made")
+            doing = "pictures were made" if trainer.step == plan.steps else "the teacher's outputs were made"
+            raise Cancelled(f"stopped at step {trainer.step}, while {doing}")
 
     dead = DeadTerms(tuple(method.type for method in spec.methods))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bcd.eval.flat import Bools, Floats, Ints
+from bcd.detections.flat import Bools, Floats, Ints
 
 BINS = 10
 

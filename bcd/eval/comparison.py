@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from bcd.data.records import Dataset
-from bcd.eval.disagreement import Disagreement, View, rank_disagreements
+from bcd.detections.disagreement import Disagreement, View, rank_disagreements
 from bcd.eval.drawing import draw_comparison, save_png
+from bcd.eval.flatten import truth_of
 from bcd.eval.report import Report
 
 SCHEMA = "bcd-comparison-1"
@@ -100,7 +101,9 @@ def compare(dataset: Dataset, reports: Mapping[str, Report], *, first: str, seco
         if report.data["hash"] != dataset.content_hash or report.flat.images != len(dataset):
             raise ValueError(f"the report of {role} was made on other data")
     views = {role: View.of(role, reports[role].flat, score=reports[role].score) for role in (first, second)}
-    return Comparison(reports, first, second, rank_disagreements(dataset, views[first], views[second], top=top))
+    return Comparison(
+        reports, first, second, rank_disagreements(truth_of(dataset), views[first], views[second], top=top)
+    )
 
 
 def draw_disagreements(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bcd.eval.flat import Flat, Ints, assign, match
+from bcd.detections.flat import Flat, Ints, assign, match
 
 
 @dataclass(frozen=True)

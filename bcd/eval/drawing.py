@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from bcd.data.records import Dataset
-from bcd.eval.disagreement import View
+from bcd.detections.disagreement import View
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Line = Literal["solid", "dashed", "dotted"]

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,25 +19,8 @@ import numpy as np
 import torch
 
 from bcd.data.records import Dataset
+from bcd.detections.files import FORMAT, PredictionsError, read_stored
 from bcd.types import Detections
-
-FORMAT = "bcd-predictions-1"
-# A header may claim any size, an encryption or an unknown compression; memory is asked for before a value is read.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
-class PredictionsError(ValueError):
-    """A file of predictions that cannot be used, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -131,34 +112,19 @@ def load_predictions(path: str | Path) -> Predictions:
     path = Path(path)
     if not path.is_file():
         raise PredictionsError(f"no such file of predictions: {path}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            about = json.loads(bytes(file["about"]))
-            image_id, count, box, score, label = (file[key] for key in ("image_id", "count", "box", "score", "label"))
-        if about["format"] != FORMAT:
-            raise PredictionsError(f"{path} has the form {about['format']!r}; this version reads {FORMAT!r}")
-        names = tuple(str(name) for name in about["class_names"])
-        data_hash, protocol, detector = str(about["data_hash"]), str(about["protocol"]), str(about["detector"])
-    except _DAMAGE as error:
-        if isinstance(error, PredictionsError):
-            raise
-        raise PredictionsError(f"{path} is damaged or no file of predictions: {error}") from None
-    total = len(score)
-    if not (
-        count.shape == image_id.shape == (len(count),)
-        and (count >= 0).all()
-        and count.sum() == total
-        and score.shape == label.shape == (total,)
-        and box.shape == (total, 4)
-    ):
-        raise PredictionsError(f"{path} is damaged: its arrays do not fit each other")
-    if not (np.isfinite(box).all() and np.isfinite(score).all()):
-        raise PredictionsError(f"{path} holds a box or score that is not finite")
-    if total and not (label.min() >= 0 and label.max() < len(names)):
-        raise PredictionsError(f"{path} holds a class index outside its {len(names)} classes")
-    parts = [torch.split(torch.from_numpy(array), count.tolist()) for array in (box, score, label.astype(np.int64))]
-    detections = [Detections(*three) for three in zip(*parts, strict=True)] if len(count) else []
-    return Predictions(tuple(image_id.tolist()), detections, names, data_hash, protocol, detector)
+    stored = read_stored(path, str(path))
+    counts = stored.count_B.tolist()
+    arrays = (stored.box_D4.astype(np.float32), stored.score_D.astype(np.float32), stored.label_D)
+    parts = [torch.split(torch.from_numpy(array), counts) for array in arrays]
+    detections = [Detections(*three) for three in zip(*parts, strict=True)] if counts else []
+    return Predictions(
+        tuple(stored.image_id_B.tolist()),
+        detections,
+        stored.class_names,
+        stored.data_hash,
+        stored.protocol,
+        stored.detector,
+    )
 
 
 def _joined(parts: Sequence[torch.Tensor], kind: Any) -> np.ndarray:

@@ -34,12 +34,13 @@ from typing import Any
 import numpy as np
 
 from bcd.data.records import Dataset
+from bcd.detections.errors import BACKGROUND, FOREGROUND, TYPES, Errors, find_errors
+from bcd.detections.flat import Flat, Matches, match
+from bcd.detections.precision import RECALLS_R, Threshold, best_threshold
 from bcd.eval.calibration import Calibration, calibrate
 from bcd.eval.coco import CocoTable, coco_table, results_of
 from bcd.eval.confusion import Confusion, confusion
-from bcd.eval.errors import BACKGROUND, FOREGROUND, TYPES, Errors, find_errors
-from bcd.eval.flat import Flat, Matches, flatten, match
-from bcd.eval.precision import RECALLS_R, Threshold, best_threshold
+from bcd.eval.flatten import flatten
 from bcd.types import Detections
 
 SCHEMA = "bcd-report-1"

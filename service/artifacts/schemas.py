@@ -11,7 +11,7 @@ class ArtifactOut(BaseModel):
     """A stored file; its bytes are at /artifacts/{id}/content."""
 
     id: str
-    type: str = Field(description="checkpoint, result, predictions or other.")
+    type: str = Field(description="checkpoint, result, predictions, gallery (pictures of validation images) or other.")
     name: str
     step: int
     size: int = Field(description="Bytes.")

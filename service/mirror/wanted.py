@@ -135,8 +135,11 @@ def metric(key: str, step: int, value: float, time: float) -> Metric:
 
 
 def files_of(session: Session, job_id: str) -> Sequence[Artifact]:
-    """The files that belong to the run of a job that has ended: all that the service keeps of it."""
-    return session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.step)).all()
+    """The files that belong to the run of a job that has ended: all that the service keeps of it, but for the pictures
+    of its data set, of which storage has one copy for all runs and MLflow would have one for each.
+    """
+    query = select(Artifact).where(Artifact.job_id == job_id, Artifact.type != "gallery")
+    return session.scalars(query.order_by(Artifact.step)).all()
 
 
 def version_tags(job: Job, final: Evaluation | None, result: Artifact) -> dict[str, str]:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bcd.eval.disagreement import KINDS, View, rank_disagreements
-from bcd.eval.flat import flatten
+from bcd.detections.disagreement import KINDS, View, rank_disagreements
+from bcd.eval.flatten import flatten, truth_of
 from bcd.types import Detections
 from tests.helpers.detections import NOTHING, dataset, detect, random_case, record
 
@@ -37,7 +37,7 @@ def ranked(data, teacher: list[Detections], student: list[Detections], **options
     views = [
         View.of(name, flatten(data, found), score=0.4) for name, found in (("teacher", teacher), ("student", student))
     ]
-    return rank_disagreements(data, *views, **options)
+    return rank_disagreements(truth_of(data), *views, **options)
 
 
 def test_each_kind_holds_its_images_with_score_and_reasons() -> None:
@@ -125,4 +125,4 @@ def test_other_data_is_refused() -> None:
     view = View.of("teacher", flatten(data, teacher), score=0.4)
     less = dataset(data.records[:2])
     with pytest.raises(ValueError, match="different data"):
-        rank_disagreements(data, view, View.of("student", flatten(less, teacher[:2]), score=0.4))
+        rank_disagreements(truth_of(data), view, View.of("student", flatten(less, teacher[:2]), score=0.4))

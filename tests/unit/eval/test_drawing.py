@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bcd.data.records import Dataset
-from bcd.eval.disagreement import View
+from bcd.detections.disagreement import View
 from bcd.eval.drawing import (
     LONG_SIDE,
     NARROWEST,
@@ -24,7 +24,7 @@ from bcd.eval.drawing import (
     truth_panel,
     view_panel,
 )  # fmt: skip
-from bcd.eval.flat import flatten
+from bcd.eval.flatten import flatten
 from tests.helpers.detections import NOTHING, detect, record
 
 GAP = 8

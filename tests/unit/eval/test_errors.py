@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from bcd.data.records import Dataset
+from bcd.detections.errors import TYPES, Errors, find_errors
+from bcd.detections.flat import match
 from bcd.eval.coco import _rows, _truth
-from bcd.eval.errors import TYPES, Errors, find_errors
-from bcd.eval.flat import flatten, match
+from bcd.eval.flatten import flatten
 from bcd.types import Detections
 from tests.helpers.detections import NOTHING, dataset, detect, random_case, record
 

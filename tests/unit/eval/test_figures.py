@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bcd.detections.flat import match
+from bcd.detections.precision import average_precision, best_threshold, mean_defined
 from bcd.eval.calibration import calibrate
 from bcd.eval.coco import coco_table, evaluate
 from bcd.eval.confusion import confusion
-from bcd.eval.flat import flatten, match
-from bcd.eval.precision import average_precision, best_threshold, mean_defined
+from bcd.eval.flatten import flatten
 from bcd.types import Detections
 from tests.helpers.detections import NOTHING, dataset, detect, random_case, record
 
@@ -71,7 +72,7 @@ def test_only_the_best_detections_of_each_class_and_image_count() -> None:
 def test_pairs_made_in_parts_are_the_pairs_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     data, found = random_case(3, 12, 40)
     whole = flatten(data, found).pairs
-    monkeypatch.setattr("bcd.eval.flat._PAIRS_AT_ONCE", 7)
+    monkeypatch.setattr("bcd.detections.flat._PAIRS_AT_ONCE", 7)
     parts = flatten(data, found).pairs
     assert len(whole.det_P) > 100
     for name in ("det_P", "truth_P", "iou_P"):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from bcd.data.records import DataError, Dataset
+from bcd.detections.errors import TYPES
 from bcd.eval import evaluate, make_report
 from bcd.eval.comparison import compare, draw_disagreements
-from bcd.eval.errors import TYPES
 from tests.helpers.detections import NOTHING, dataset, detect, random_case, record
 
 KEYS = [

@@ -31,6 +31,7 @@ from tests.helpers.api import (
     tiny_spec,
     tiny_sweep,
 )
+from tests.helpers.pictures import Drawn, gallery_bytes, predictions_bytes, seen
 
 OK = "ok"
 GOOD = ("viewer", "editor", "project admin", "installation admin", "stranger", "reader")
@@ -153,6 +154,9 @@ RULES: dict[str, Rule] = {
     f"GET {V1}/compare": looks(params={"ids": "{job_id}"}),
     f"GET {V1}/compare/parts": looks(params={"ids": "{job_id}"}),
     f"GET {V1}/compare/costs": looks(params={"ids": "{job_id}"}),
+    f"GET {V1}/compare/images": looks(params={"first": "{job_id}"}),
+    f"GET {V1}/compare/images/{{image}}": looks(params={"ids": "{job_id}"}),
+    f"GET {V1}/jobs/{{job_id}}/images/{{image}}/content": looks(),
     # sweeps
     f"GET {V1}/sweep-schema": any_user(),
     f"GET {V1}/sweeps": any_user(),
@@ -255,9 +259,13 @@ def world(client: TestClient) -> World:
     ids = {
         "job_id": job_id, "artifact_id": artifact_id, "attempt_id": worker.attempt_id, "project_id": "ours",
         "user": "spare", "token_id": target["id"], "webhook_id": "hook_1", "sweep_id": sweep["id"], "number": "1",
+        "image": "100",
     }  # fmt: skip
     client.app.state.closing = lambda: True  # event streams end at once
     return World(job_id, artifact_id, worker, tokens, ids)
+
+
+DRAWN = Drawn(2)
 
 
 def _job_with_everything(client: TestClient, project: str) -> tuple[str, str, FakeWorker]:
@@ -270,6 +278,10 @@ def _job_with_everything(client: TestClient, project: str) -> tuple[str, str, Fa
     )
     with client.app.state.db.read() as session:
         artifact_id = session.scalars(select(Artifact.id).where(Artifact.job_id == job["id"])).one()
+    worker.send(
+        worker.artifact("predictions", "predictions.npz", 4, predictions_bytes(DRAWN, seen(DRAWN))),
+        worker.artifact("gallery", "validation-images.zip", 4, gallery_bytes(DRAWN)),
+    )
     return job["id"], artifact_id, worker
 
 

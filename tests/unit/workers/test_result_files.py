@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from bcd.api import run_job
+from bcd.detections.gallery import read_gallery, read_picture
 from bcd.eval import load_predictions
 from bcd.records import StoredObject, Ticket
 from bcd.storage import open_store
@@ -38,3 +39,9 @@ def test_predictions_and_report_are_stored_like_the_student(tmp_path: Path, serv
     assert report["protocol"]["hash"] == evaluation.protocol == predictions.protocol
     assert len(predictions.detections) == evaluation.results["images"] == 8
     assert set(evaluation.results) == {"AP", "AP50", "AP75", "APs", "APm", "APl", "per_class", "images", "objects"}
+    assert found["validation-images.zip"].type == "gallery"
+    with path["validation-images.zip"].open("rb") as file:
+        gallery = read_gallery(file)
+        assert read_picture(file, 7).startswith(b"\xff\xd8")  # JPEG
+    assert gallery.truth.ids == predictions.image_ids
+    assert gallery.data_hash == predictions.data_hash

@@ -1,4 +1,4 @@
-"""A data set and detections on it as flat arrays, and which detection has found which object.
+"""Objects and detections as flat arrays, and which detection has found which object.
 
 Everything that is counted here starts from these arrays, so that all figures of a report rest on one matching.
 Shape legend: D detections (all images, best first), G objects (all images), P pairs of the two in the same image.
@@ -6,15 +6,11 @@ Shape legend: D detections (all images, best first), G objects (all images), P p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-
-from bcd.data.records import Dataset
-from bcd.types import Detections
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -22,6 +18,33 @@ Bools = NDArray[np.bool_]
 
 LEAST_IOU = 0.1  # pairs below it are of no use to any figure: TIDE's limit between background and the rest
 _PAIRS_AT_ONCE = 2_000_000  # about 300 MB of intermediate values
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Images and their objects, image by image. Boxes are xyxy in pixels; `image_G` are positions in `ids`."""
+
+    class_names: tuple[str, ...]
+    ids: tuple[int, ...]
+    file_names: tuple[str, ...]
+    image_G: Ints
+    box_G4: Floats
+    label_G: Ints
+    ignore_G: Bools
+
+    @property
+    def images(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Detections, image by image. Boxes are xyxy in pixels of the original images."""
+
+    image_D: Ints
+    box_D4: Floats
+    score_D: Floats
+    label_D: Ints
 
 
 @dataclass(frozen=True)
@@ -92,40 +115,31 @@ class Matches:
         return (self.truth_D < 0) & ~self.ignored_D
 
 
-def flatten(dataset: Dataset, detections: Sequence[Detections], *, max_detections: int = 100) -> Flat:
-    """Flat arrays of a data set and one `Detections` (original pixels) for each record in order.
+def flat_of(truth: Truth, found: Found, *, max_detections: int = 100) -> Flat:
+    """Both as one, detections by falling score. The `max_detections` best of each image and class count, as in COCO.
 
-    The `max_detections` best of each image and class count, as in COCO. Raises `ValueError` for detections that do
-    not fit the data set (another number of images, class indices outside, values that are not finite).
+    Raises `ValueError` for detections that do not fit (class indices outside, values that are not finite).
     """
-    if len(detections) != len(dataset):
-        raise ValueError(f"{len(detections)} lists of detections for {len(dataset)} images")
-    counts = [len(item.scores_N) for item in detections]
-    image = np.repeat(np.arange(len(counts)), counts)
-    slot = np.concatenate([np.arange(n) for n in counts]) if counts else np.zeros(0, np.int64)
-    box = _stack([item.boxes_N4.detach().cpu().double().numpy() for item in detections], 4)
-    score = _stack([item.scores_N.detach().cpu().double().numpy() for item in detections])
-    label = _stack([item.labels_N.detach().cpu().numpy() for item in detections]).astype(np.int64)
-    classes = len(dataset.class_names)
+    image, box, score, label = found.image_D, found.box_D4, found.score_D, found.label_D
+    classes = len(truth.class_names)
     if not (np.isfinite(box).all() and np.isfinite(score).all()):
         raise ValueError("detections hold a box or score that is not finite")
     if len(label) and not (label.min() >= 0 and label.max() < classes):
         raise ValueError(f"detections hold a class index outside the {classes} classes")
     order = np.lexsort((*box.T[::-1], label, image, -score))
     order = order[_rank(image[order] * classes + label[order]) < max_detections]
-    objects = [len(record.labels) for record in dataset.records]
     return Flat(
         image_D=image[order],
         box_D4=box[order],
         score_D=score[order],
         label_D=label[order],
-        slot_D=slot[order],
-        image_G=np.repeat(np.arange(len(objects)), objects),
-        box_G4=_stack([record.boxes for record in dataset.records], 4).astype(np.float64),
-        label_G=_stack([record.labels for record in dataset.records]).astype(np.int64),
-        ignore_G=_stack([record.ignore for record in dataset.records]).astype(np.bool_),
+        slot_D=(np.arange(len(image)) - np.searchsorted(image, image))[order],
+        image_G=truth.image_G,
+        box_G4=truth.box_G4,
+        label_G=truth.label_G,
+        ignore_G=truth.ignore_G,
         classes=classes,
-        images=len(dataset),
+        images=truth.images,
     )
 
 
@@ -202,8 +216,3 @@ def _rank(group_D: Ints) -> Ints:
     rank = np.empty(len(ordered), np.int64)
     rank[order] = place - np.maximum.accumulate(np.where(first, place, 0))
     return rank
-
-
-def _stack(parts: Sequence[NDArray], columns: int | None = None) -> NDArray:  # type: ignore[type-arg]
-    shape = (-1,) if columns is None else (-1, columns)
-    return np.concatenate([np.asarray(part).reshape(shape) for part in parts]) if parts else np.zeros((0, *shape[1:]))

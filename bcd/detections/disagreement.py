@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bcd.data.records import Dataset
-from bcd.eval.flat import Bools, Flat, Floats, Ints, Matches, match
+from bcd.detections.flat import Bools, Flat, Floats, Ints, Matches, Truth, match
 
 KINDS = ("first right", "second right", "both wrong", "largest gap")
 _SHARED_IOU = 0.5  # two wrong detections of one class that overlap by this are the same mistake
@@ -45,7 +44,7 @@ class View:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One image of a ranking. `image` is its position in the data set; `reasons` are sentences for people."""
+    """One image of a ranking. `image` is its position in the data; `reasons` are sentences for people."""
 
     kind: str
     image: int
@@ -55,7 +54,7 @@ class Disagreement:
     reasons: tuple[str, ...]
 
 
-def rank_disagreements(dataset: Dataset, first: View, second: View, *, top: int = 20) -> dict[str, list[Disagreement]]:
+def rank_disagreements(truth: Truth, first: View, second: View, *, top: int = 20) -> dict[str, list[Disagreement]]:
     """The `top` images of each of `KINDS`, the worst first; images without any such case are left out.
 
     An image's score is
@@ -66,10 +65,10 @@ def rank_disagreements(dataset: Dataset, first: View, second: View, *, top: int 
     - *largest gap*: the difference of the two F1 (see `View.f1_B`).
     Equal scores are ordered by image id. Raises `ValueError` for views on different data.
     """
-    if len(first.flat.label_G) != len(second.flat.label_G) or first.flat.images != len(dataset):
+    if len(first.flat.label_G) != len(second.flat.label_G) or first.flat.images != truth.images:
         raise ValueError("the two sets of detections were made on different data")
     shared = _shared_mistakes(first, second)
-    images = len(dataset)
+    images = truth.images
     ranked = {}
     for kind, view, other, own in (
         ("first right", first, second, 0),
@@ -82,8 +81,8 @@ def rank_disagreements(dataset: Dataset, first: View, second: View, *, top: int 
             view.flat.image_G[alone_G], weights=view.flat.score_D[view.matches.det_G[alone_G]], minlength=images
         ) + np.bincount(other.flat.image_D[lone_D], weights=other.flat.score_D[lone_D], minlength=images)
         ranked[kind] = [
-            _made(dataset, kind, b, score_B[b], _one_right(dataset, view, other, alone_G, lone_D, b))
-            for b in _best(dataset, score_B, top)
+            _made(truth, kind, b, score_B[b], _one_right(truth, view, other, alone_G, lone_D, b))
+            for b in _best(truth, score_B, top)
         ]
     neither_G = ~first.flat.ignore_G & (first.matches.det_G < 0) & (second.matches.det_G < 0)
     mean_score = (first.flat.score_D[shared[0]] + second.flat.score_D[shared[1]]) / 2
@@ -92,34 +91,49 @@ def rank_disagreements(dataset: Dataset, first: View, second: View, *, top: int 
         shared_image, weights=mean_score, minlength=images
     )
     ranked["both wrong"] = [
-        _made(dataset, "both wrong", b, score_B[b], _both_wrong(dataset, first, neither_G, shared[0], b))
-        for b in _best(dataset, score_B, top)
+        _made(truth, "both wrong", b, score_B[b], _both_wrong(truth, first, neither_G, shared[0], b))
+        for b in _best(truth, score_B, top)
     ]
     ours_B, theirs_B = first.f1_B(), second.f1_B()
     gap_B = np.abs(ours_B - theirs_B)
     ranked["largest gap"] = [
         _made(
-            dataset,
+            truth,
             "largest gap",
             b,
             gap_B[b],
             (f"F1 {ours_B[b]:.2f} for {first.name}, {theirs_B[b]:.2f} for {second.name}",),
         )
-        for b in _best(dataset, gap_B, top)
+        for b in _best(truth, gap_B, top)
     ]
     return ranked
 
 
-def _best(dataset: Dataset, score_B: Floats | Ints, top: int) -> list[int]:
-    ids = np.asarray([record.id for record in dataset.records])
+def rank_mistakes(truth: Truth, view: View, *, top: int = 20) -> list[Disagreement]:
+    """The `top` images with the most mistakes of one detector, the worst first; images without any are left out.
+
+    An image's score is the detector's confidence in each wrong detection, plus 1 for each object that it misses.
+    """
+    flat, wrong_D = view.flat, view.wrong_D
+    missed_G = ~flat.ignore_G & (view.matches.det_G < 0)
+    score_B = np.bincount(flat.image_D[wrong_D], weights=flat.score_D[wrong_D], minlength=truth.images) + np.bincount(
+        flat.image_G[missed_G], minlength=truth.images
+    )
+    return [
+        _made(truth, "mistakes", b, score_B[b], _mistakes(truth, view, wrong_D, missed_G, b))
+        for b in _best(truth, score_B, top)
+    ]
+
+
+def _best(truth: Truth, score_B: Floats | Ints, top: int) -> list[int]:
+    ids = np.asarray(truth.ids)
     # Sums of the same scores in another order differ in their last bits; rounded, they are equal.
     order = np.lexsort((ids, -score_B.round(9)))
     return [int(b) for b in order[:top] if score_B[b] > 1e-9]
 
 
-def _made(dataset: Dataset, kind: str, image: int, score: float, reasons: Sequence[str]) -> Disagreement:
-    record = dataset.records[image]
-    return Disagreement(kind, image, record.id, record.file_name, round(float(score), 6), tuple(reasons))
+def _made(truth: Truth, kind: str, image: int, score: float, reasons: Sequence[str]) -> Disagreement:
+    return Disagreement(kind, image, truth.ids[image], truth.file_names[image], round(float(score), 6), tuple(reasons))
 
 
 def _shared_mistakes(first: View, second: View) -> tuple[Ints, Ints]:
@@ -142,38 +156,50 @@ def _shared_mistakes(first: View, second: View) -> tuple[Ints, Ints]:
     return ours[found.right_D], theirs[found.truth_D[found.right_D]]
 
 
-def _one_right(dataset: Dataset, view: View, other: View, alone_G: Bools, lone_D: Bools, image: int) -> list[str]:
+def _one_right(truth: Truth, view: View, other: View, alone_G: Bools, lone_D: Bools, image: int) -> list[str]:
     reasons = []
     objects = np.flatnonzero(alone_G & (view.flat.image_G == image))
     if len(objects):
         dets = view.matches.det_G[objects]
-        told = _named(dataset, view.flat.label_G[objects], view.flat.score_D[dets])
+        told = _named(truth, view.flat.label_G[objects], view.flat.score_D[dets])
         reasons.append(f"{view.name} finds {_count(len(objects), 'object')} that {other.name} misses: {told}")
     mistakes = np.flatnonzero(lone_D & (other.flat.image_D == image))
     if len(mistakes):
-        told = _named(dataset, other.flat.label_D[mistakes], other.flat.score_D[mistakes])
+        told = _named(truth, other.flat.label_D[mistakes], other.flat.score_D[mistakes])
         reasons.append(f"{other.name} has {_count(len(mistakes), 'false positive')} of its own: {told}")
     return reasons
 
 
-def _both_wrong(dataset: Dataset, first: View, neither_G: Bools, shared_D: Ints, image: int) -> list[str]:
+def _both_wrong(truth: Truth, first: View, neither_G: Bools, shared_D: Ints, image: int) -> list[str]:
     reasons = []
     objects = np.flatnonzero(neither_G & (first.flat.image_G == image))
     if len(objects):
-        told = _named(dataset, first.flat.label_G[objects], None)
+        told = _named(truth, first.flat.label_G[objects], None)
         reasons.append(f"neither finds {_count(len(objects), 'object')}: {told}")
     mistakes = shared_D[first.flat.image_D[shared_D] == image]
     if len(mistakes):
-        told = _named(dataset, first.flat.label_D[mistakes], first.flat.score_D[mistakes])
+        told = _named(truth, first.flat.label_D[mistakes], first.flat.score_D[mistakes])
         reasons.append(f"both have {_count(len(mistakes), 'false positive')} in common: {told}")
     return reasons
 
 
-def _named(dataset: Dataset, labels: Ints, scores: Floats | None) -> str:
+def _mistakes(truth: Truth, view: View, wrong_D: Bools, missed_G: Bools, image: int) -> list[str]:
+    reasons = []
+    objects = np.flatnonzero(missed_G & (view.flat.image_G == image))
+    if len(objects):
+        reasons.append(f"misses {_count(len(objects), 'object')}: {_named(truth, view.flat.label_G[objects], None)}")
+    wrong = np.flatnonzero(wrong_D & (view.flat.image_D == image))
+    if len(wrong):
+        told = _named(truth, view.flat.label_D[wrong], view.flat.score_D[wrong])
+        reasons.append(f"has {_count(len(wrong), 'false positive')}: {told}")
+    return reasons
+
+
+def _named(truth: Truth, labels: Ints, scores: Floats | None) -> str:
     """`cat (0.91), dog (0.80) and 3 more`, the surest first."""
     order = np.arange(len(labels)) if scores is None else np.argsort(-scores, kind="stable")
     names = [
-        dataset.class_names[labels[i]] + ("" if scores is None else f" ({scores[i]:.2f})")
+        truth.class_names[labels[i]] + ("" if scores is None else f" ({scores[i]:.2f})")
         for i in order[:_NAMED].tolist()
     ]
     return ", ".join(names) + (f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else "")

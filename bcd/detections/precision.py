@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bcd.eval.flat import Bools, Flat, Floats, Ints, Matches
+from bcd.detections.flat import Bools, Flat, Floats, Ints, Matches
 
 RECALLS_R = np.linspace(0, 1, 101)  # COCO's recall points
 

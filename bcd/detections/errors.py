@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bcd.eval.flat import LEAST_IOU, Bools, Flat, Ints, Matches, match
-from bcd.eval.precision import average_precision, mean_defined
+from bcd.detections.flat import LEAST_IOU, Bools, Flat, Ints, Matches, match
+from bcd.detections.precision import average_precision, mean_defined
 
 FOREGROUND, BACKGROUND = 0.5, LEAST_IOU  # t_f and t_b of the paper
 TYPES = ("classification", "localisation", "both", "duplicate", "background", "missed")

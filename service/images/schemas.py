@@ -1,0 +1,75 @@
+"""What is said about images. Boxes are x1, y1, x2, y2 in pixels of the original image."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+Kind = Literal["mistakes", "first right", "second right", "both wrong", "largest gap"]
+Verdict = Literal[
+    "right", "ignored", "wrong", "classification", "localisation", "both", "duplicate", "background"
+]  # fmt: skip
+Box = tuple[float, float, float, float]
+
+
+class Sight(BaseModel):
+    """How a run does on all pictures together, at these thresholds."""
+
+    job_id: str
+    name: str
+    right: int
+    wrong: int
+    missed: int
+    errors: dict[str, int] | None = Field(
+        description="Wrong detections and missed objects by type (TIDE); only at an IoU of 0.5, where they are defined."
+    )
+
+
+class RankedImage(BaseModel):
+    image: int = Field(description="Id of the image in its data set.")
+    file_name: str
+    score: float
+    reasons: list[str]
+
+
+class ImagesOut(BaseModel):
+    """The images that say most about one run, or about two."""
+
+    pictures: int = Field(description="Images that are looked at: those of which there are pictures.")
+    whole: int = Field(description="Images of the whole validation part.")
+    class_names: list[str]
+    first: Sight
+    second: Sight | None
+    items: list[RankedImage] = Field(description="The worst first.")
+
+
+class ObjectOut(BaseModel):
+    box: Box
+    label: str
+    ignore: bool = Field(description="Neither asked for nor wrong: crowd or difficult, or of another class than asked.")
+
+
+class DetectionOut(BaseModel):
+    box: Box
+    label: str
+    score: float
+    verdict: Verdict = Field(
+        description="right; ignored (on an object that is not asked for); or what is wrong with it, at other IoUs than "
+        "0.5 just wrong."
+    )
+
+
+class SeenBy(BaseModel):
+    job_id: str
+    detections: list[DetectionOut] = Field(description="The surest first.")
+    found: list[bool] = Field(description="Of each object, whether this run has found it.")
+
+
+class ImageOut(BaseModel):
+    image: int
+    file_name: str
+    width: int
+    height: int
+    objects: list[ObjectOut]
+    views: list[SeenBy] = Field(description="In the order asked for.")
