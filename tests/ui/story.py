@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ from tests.helpers.api import (
     tiny_sweep,
 )
 from tests.helpers.installation import free_ports
+from tests.helpers.pictures import Drawn, gallery_bytes, predictions_bytes, seen
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BIG = {"backbone": "tiny", "width": 8, "fpn_channels": 8, "stacked_convs": 0, "strides": [8, 16]}
@@ -102,10 +103,12 @@ def told(folder: Path) -> Iterator[Server]:
 def tell(server: Server) -> None:
     """A teacher, three seeds with and without distillation, a failure, a run that goes on, and many that wait."""
     client = server.voice
-    teacher = finish(
-        client, tiny_spec(name="teacher", student=BIG), 50.0, {"parameters": 2.4e6, "gflops": 2.1, "latency_ms": 9.2}
-    )
-    baseline = [finish(client, tiny_spec(name=f"base-{i}", seed=i), ap) for i, ap in enumerate((30.0, 31.0, 31.0))]
+    cost = {"parameters": 2.4e6, "gflops": 2.1, "latency_ms": 9.2}
+    teacher = finish(client, tiny_spec(name="teacher", student=BIG), 50.0, cost, missed={(9, 1)})
+    baseline = [
+        finish(client, tiny_spec(name=f"base-{i}", seed=i), ap, missed=((1, 0), (3, 0), (3, 1), (9, 1)))
+        for i, ap in enumerate((30.0, 31.0, 31.0))
+    ]
     bckd = [
         finish(client, distilled_spec(teacher, name=f"bckd-{i}", seed=i), ap) for i, ap in enumerate((35.0, 36.1, 35.9))
     ]
@@ -163,18 +166,34 @@ def tell_sweep(client: TestClient) -> str:
 SMALL = {"parameters": 6.1e5, "gflops": 0.4, "latency_ms": 3.1}
 
 
-def finish(client: TestClient, spec: dict[str, Any], ap: float, cost: dict[str, float] = SMALL) -> str:
-    """A job that has reported this AP and cost and ended well; its id."""
+DRAWN = Drawn()
+GALLERY = gallery_bytes(DRAWN)
+
+
+def finish(
+    client: TestClient,
+    spec: dict[str, Any],
+    ap: float,
+    cost: dict[str, float] = SMALL,
+    missed: Collection[tuple[int, int]] = ((3, 0), (7, 1), (9, 1)),
+) -> str:
+    """A job that has reported this AP and cost and ended well; its id. On some images it has missed some objects."""
     job, worker = start(client, spec)
     worker.send(
         worker.record("facts", values={"device": "H100", "host": "node-1"}),
         *(worker.metric(step, loss=4.0 / step) for step in range(1, 5)),
         worker.metric(4, AP=ap, **cost),
         worker.artifact("result", "student", 4, job["id"].encode()),
+        worker.artifact("predictions", "predictions.npz", 4, _predictions(missed)),
+        worker.artifact("gallery", "validation-images.zip", 4, GALLERY),
         worker.evaluation(ap, per_class={"cells": ap + 20, "platelets": ap - 20 + _noise(ap), "dust": None}),
         worker.ended("succeeded"),
     )
     return str(job["id"])
+
+
+def _predictions(missed: Collection[tuple[int, int]]) -> bytes:
+    return predictions_bytes(DRAWN, seen(DRAWN, missed=set(missed), made_up={5}))
 
 
 def _noise(ap: float) -> float:

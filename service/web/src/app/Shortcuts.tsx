@@ -2,12 +2,14 @@ import { Code, Modal, Table } from "@mantine/core";
 import { useNavigate } from "@tanstack/react-router";
 import { type JSX, useEffect, useRef, useState } from "react";
 
+import { isTyping } from "@/lib/keys";
 import { usePreference } from "@/lib/preferences";
 
 import { PAGES } from "./Shell";
 
 const ELSEWHERE: [string, string][] = [
   ["/", "to the filter of a list"],
+  ["j k", "next and previous image"],
   ["Esc", "close"],
   ["?", "this list"],
 ];
@@ -54,10 +56,4 @@ export function Shortcuts(): JSX.Element {
       </Table>
     </Modal>
   );
-}
-
-/** Is the person writing into something? Then keys are letters. */
-export function isTyping(event: KeyboardEvent): boolean {
-  const at = event.target;
-  return at instanceof HTMLElement && (at.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(at.tagName));
 }

@@ -11,13 +11,14 @@ import { plural } from "@/lib/format";
 import { Classes } from "./Classes";
 import { Costs } from "./Costs";
 import { Curves } from "./Curves";
+import { Looks } from "./Looks";
 import { TABS } from "./search";
 import { Specs } from "./Specs";
 import { Verdict } from "./Verdict";
 
 const route = getRouteApi("/compare");
 const MOST = 100;
-const LABELS = { verdict: "Verdict", classes: "Classes and sizes", costs: "Cost", curves: "Curves", specs: "Specs" } as const;
+const LABELS = { verdict: "Verdict", classes: "Classes and sizes", costs: "Cost", images: "Images", curves: "Curves", specs: "Specs" } as const;
 
 export default function Page(): JSX.Element {
   const search = route.useSearch();
@@ -88,6 +89,9 @@ export default function Page(): JSX.Element {
                 </Tabs.Panel>
                 <Tabs.Panel value="costs">
                   <Costs runs={runs} />
+                </Tabs.Panel>
+                <Tabs.Panel value="images">
+                  <Looks runs={runs} />
                 </Tabs.Panel>
                 <Tabs.Panel value="curves">
                   <Curves runs={runs} known={known} />

@@ -1,11 +1,12 @@
+import { type ImagesSearch, imagesSearch } from "@/images/search";
 import { flag, list, numeric, oneOf, type Search, text } from "@/lib/search";
 
-export const TABS = ["verdict", "classes", "costs", "curves", "specs"] as const;
+export const TABS = ["verdict", "classes", "costs", "images", "curves", "specs"] as const;
 export type Tab = (typeof TABS)[number];
 export const X = ["step", "relative_time", "time"] as const;
 export const GROUPS = ["none", "spec", "method", "seed", "detector", "dataset", "group", "teacher"] as const;
 
-export interface CompareSearch {
+export interface CompareSearch extends ImagesSearch {
   runs?: string[] | undefined;
   group?: string | undefined;
   baseline?: string | undefined;
@@ -22,6 +23,7 @@ export interface CompareSearch {
 
 export function compareSearch(search: Search): CompareSearch {
   return {
+    ...imagesSearch(search),
     runs: list(search["runs"]),
     group: text(search["group"]),
     baseline: text(search["baseline"]),

@@ -15,13 +15,14 @@ import { type Job, jobQuery } from "./job";
 import { Lineage } from "./Lineage";
 import { Live } from "./Live";
 import { Log } from "./Log";
+import { Looks } from "./Looks";
 import { Results } from "./Results";
 import { TABS } from "./search";
 import { Spec } from "./Spec";
 
 const route = getRouteApi("/jobs/$id");
 const ENDED = new Set(["succeeded", "failed", "cancelled"]);
-const LABELS = { live: "Live", results: "Results", log: "Log", spec: "Spec", artifacts: "Files", lineage: "Lineage" } as const;
+const LABELS = { live: "Live", results: "Results", images: "Images", log: "Log", spec: "Spec", artifacts: "Files", lineage: "Lineage" } as const;
 const VERBS: Record<string, ("cancel" | "pause" | "resume" | "retry")[]> = {
   waiting: ["cancel"],
   queued: ["pause", "cancel"],
@@ -67,6 +68,9 @@ export default function Page(): JSX.Element {
               </Tabs.Panel>
               <Tabs.Panel value="results">
                 <Results job={data} />
+              </Tabs.Panel>
+              <Tabs.Panel value="images">
+                <Looks job={data} />
               </Tabs.Panel>
               <Tabs.Panel value="log">
                 <Log job={data} />

@@ -1,3 +1,4 @@
+import { type ImagesSearch, imagesSearch } from "@/images/search";
 import { numeric, oneOf, type Search, text } from "@/lib/search";
 
 export const TABS = ["live", "results", "images", "log", "spec", "artifacts", "lineage"] as const;
@@ -5,7 +6,7 @@ export type Tab = (typeof TABS)[number];
 
 export const LEVELS = ["info", "warning", "error"] as const;
 
-export interface JobSearch {
+export interface JobSearch extends ImagesSearch {
   tab?: Tab | undefined;
   q?: string | undefined;
   level?: (typeof LEVELS)[number] | undefined;
@@ -13,5 +14,5 @@ export interface JobSearch {
 }
 
 export function jobSearch(search: Search): JobSearch {
-  return { tab: oneOf(search["tab"], TABS), q: text(search["q"]), level: oneOf(search["level"], LEVELS), attempt: numeric(search["attempt"]) };
+  return { ...imagesSearch(search), tab: oneOf(search["tab"], TABS), q: text(search["q"]), level: oneOf(search["level"], LEVELS), attempt: numeric(search["attempt"]) };
 }
