@@ -37,6 +37,9 @@ def test_keys_go_through_the_queue_and_the_address_keeps_the_place(page: Page, s
     expect(page.get_by_role("button", name="field-07.png")).to_have_attribute("aria-current", "true")
     page.keyboard.press("k")
     page.wait_for_url("**image=103**")
+    page.keyboard.press("g")
+    page.keyboard.press("j")
+    page.wait_for_url("**/jobs")
 
 
 def test_what_distilling_has_won(page: Page, server: Server) -> None:
@@ -48,7 +51,7 @@ def test_what_distilling_has_won(page: Page, server: Server) -> None:
     )
     table = page.get_by_role("region", name="On all pictures")
     expect(table.get_by_role("row").filter(has_text="base-0")).to_contain_text("4")
-    page.get_by_label("Class").select_option("platelets")
+    page.get_by_label("Class", exact=True).select_option("platelets")
     page.wait_for_url("**only=platelets**")
     page.get_by_label("Show").select_option("Most mistakes")
     expect(page.get_by_role("navigation", name="Images").get_by_role("listitem")).to_have_count(2)

@@ -18,7 +18,7 @@ const ELSEWHERE: [string, string][] = [
 export function Shortcuts(): JSX.Element {
   const [on] = usePreference("shortcuts", true);
   const [help, setHelp] = useState(false);
-  const waiting = useRef(0);
+  const waiting = useRef(-Infinity);
   const navigate = useNavigate();
   useEffect(() => {
     if (!on) return undefined;
@@ -32,13 +32,14 @@ export function Shortcuts(): JSX.Element {
         filter.focus();
       } else if (event.key === "g") waiting.current = event.timeStamp;
       else if (event.timeStamp - waiting.current < 1500) {
-        waiting.current = 0;
+        waiting.current = -Infinity;
+        event.stopImmediatePropagation(); // after a `g` it is no key of the page
         const page = PAGES.find((one) => one.key === event.key);
         if (page !== undefined) void navigate({ to: page.to });
       }
     };
-    window.addEventListener("keydown", listen);
-    return () => window.removeEventListener("keydown", listen);
+    window.addEventListener("keydown", listen, { capture: true });
+    return () => window.removeEventListener("keydown", listen, { capture: true });
   }, [on, navigate]);
   return (
     <Modal opened={help} onClose={() => setHelp(false)} title="Keys" closeButtonProps={{ "aria-label": "Close" }}>

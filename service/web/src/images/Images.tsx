@@ -123,7 +123,7 @@ export function Images({ cast, search, go }: Props): JSX.Element {
 function List({ answer, current, onPick }: { answer: Ranked; current: number | undefined; onPick: (image: number) => void }): JSX.Element {
   const marked = useRef<HTMLButtonElement>(null);
   useEffect(() => {
-    void marked.current?.scrollIntoView({ block: "nearest" }); // newer browsers give a promise, which is no clean-up
+    marked.current?.scrollIntoView({ block: "nearest" }); // newer browsers give a promise, which is no clean-up
   }, [current]);
   return (
     <ol className="image-list">
