@@ -22,6 +22,7 @@ import service.access.endpoints
 import service.access.session_endpoints
 import service.artifacts.endpoints
 import service.attempts.endpoints
+import service.catalog.endpoints
 import service.cluster.endpoints
 import service.compare.endpoints
 import service.events.endpoints
@@ -101,6 +102,7 @@ def create_app(settings: Settings, *, web: Path | None = frontend.FOLDER) -> Fas
         service.events.endpoints.router,
         service.compare.endpoints.router,
         service.images.endpoints.router,
+        service.catalog.endpoints.router,
         service.sweeps.endpoints.router,
         service.mirror.endpoints.router,
         service.webhooks.endpoints.router,

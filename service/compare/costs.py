@@ -7,12 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.compare.compare import Group, Matched
 from service.compare.schemas import CostMetric, CostsOut, Front, FrontPoint, GroupCost, Latency
-from service.models import Attempt, Event, Series
+from service.models import Attempt, Series
+from service.results.facts import facts_of
 
 _MEASURED = ("parameters", "gflops", "latency_ms")
 
@@ -54,14 +55,11 @@ def read_costs(session: Session, job_ids: Sequence[str]) -> dict[str, RunCost]:
 
 def _devices(session: Session, job_ids: Sequence[str]) -> dict[str, str]:
     """Where a run's last attempt was, and so its latency measured. Two CPUs of one name are two devices."""
-    newest = select(func.max(Event.id)).where(Event.job_id.in_(job_ids), Event.type == "job.facts")
-    rows = session.scalars(select(Event).where(Event.id.in_(newest.group_by(Event.job_id))))
     out = {}
-    for event in rows:
-        values = event.data.get("values", {})
+    for job_id, values in facts_of(session, job_ids).items():
         device, host = values.get("device"), values.get("host")
-        if device is not None and event.job_id is not None:
-            out[event.job_id] = f"CPU of {host}" if device == "cpu" and host else device
+        if device is not None:
+            out[job_id] = f"CPU of {host}" if device == "cpu" and host else device
     return out
 
 

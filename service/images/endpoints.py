@@ -16,9 +16,9 @@ from service.artifacts.ranges import is_known
 from service.db import Database
 from service.deps import Config, Db
 from service.errors import Problem
-from service.images import files, looks
+from service.images import data, files, looks
 from service.images.files import RunFiles, Threshold
-from service.images.schemas import ImageOut, ImagesOut, Kind
+from service.images.schemas import DataOut, ImageOut, ImagesOut, Kind
 
 router = APIRouter(tags=["images"])
 
@@ -118,6 +118,19 @@ async def get_picture(
         return files.picture_of(settings, run, files.place_of(files.gallery_of(settings, run), image))
 
     return Response(await _aside(request, answer), headers=headers, media_type="image/jpeg")
+
+
+@router.get("/jobs/{job_id}/data", summary="What the validation data of a run shows")
+async def describe_data(
+    request: Request,
+    db: Db,
+    me: Me,
+    settings: Config,
+    job_id: str,
+    sample: Annotated[int, Query(ge=0, le=100, description="Pictures to name.")] = 12,
+) -> DataOut:
+    (run,) = await run_in_threadpool(_find, db, me, [job_id])
+    return await _aside(request, lambda: data.describe(files.gallery_of(settings, run), sample))
 
 
 def _find(db: Database, me: Principal, job_ids: list[str]) -> list[RunFiles]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bcd.detections.disagreement import rank_disagreements, rank_mistakes
 from bcd.detections.errors import IGNORED, RIGHT, TYPES
-from bcd.detections.flat import Ints
+from bcd.detections.flat import Bools, Ints
 from bcd.detections.gallery import Gallery
 from service.images.files import Look
 from service.images.schemas import (
@@ -56,12 +56,18 @@ def image(gallery: Gallery, place: int, views: Sequence[Seen]) -> ImageOut:
         file_name=picture.file_name,
         width=picture.width,
         height=picture.height,
-        objects=[
-            ObjectOut(box=_box(truth.box_G4[g]), label=truth.class_names[truth.label_G[g]], ignore=bool(ignore_G[g]))
-            for g in of_image
-        ],
+        objects=objects_of(gallery, place, ignore_G),
         views=[_seen(job_id, look, place, of_image, truth.class_names) for job_id, look in views],
     )
+
+
+def objects_of(gallery: Gallery, place: int, ignore_G: Bools) -> list[ObjectOut]:
+    """The objects of one image."""
+    truth = gallery.truth
+    return [
+        ObjectOut(box=_box(truth.box_G4[g]), label=truth.class_names[truth.label_G[g]], ignore=bool(ignore_G[g]))
+        for g in np.flatnonzero(truth.image_G == place)
+    ]
 
 
 def _sight(job_id: str, look: Look) -> Sight:

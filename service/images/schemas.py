@@ -60,6 +60,41 @@ class DetectionOut(BaseModel):
     )
 
 
+class ClassOut(BaseModel):
+    name: str
+    objects: int
+    images: int = Field(description="Images that show at least one.")
+
+
+class SizeOut(BaseModel):
+    """Objects whose size, the square root of the area of their box in pixels, lies between two bounds."""
+
+    least: float
+    below: float | None = Field(description="None: no bound.")
+    objects: int
+
+
+class PictureOut(BaseModel):
+    image: int
+    file_name: str
+    width: int
+    height: int
+    objects: list[ObjectOut]
+
+
+class DataOut(BaseModel):
+    """What the pictures of a run's validation data show."""
+
+    data_hash: str
+    pictures: int
+    whole: int = Field(description="Images of the whole validation part.")
+    objects: int = Field(description="Those that count; crowds and difficult ones are `ignored`.")
+    ignored: int
+    classes: list[ClassOut] = Field(description="In the order of the data set.")
+    sizes: list[SizeOut]
+    sample: list[PictureOut] = Field(description="Some pictures, spread evenly.")
+
+
 class SeenBy(BaseModel):
     job_id: str
     detections: list[DetectionOut] = Field(description="The surest first.")

@@ -1,0 +1,1 @@
+"""What an installation has made and knows: models and data sets."""
