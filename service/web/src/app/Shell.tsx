@@ -15,6 +15,8 @@ export const PAGES = [
   { to: "/jobs", label: "Jobs", key: "j" },
   { to: "/compare", label: "Compare", key: "c" },
   { to: "/sweeps", label: "Sweeps", key: "s" },
+  { to: "/models", label: "Models", key: "m" },
+  { to: "/datasets", label: "Datasets", key: "d" },
   { to: "/new", label: "New job", key: "n" },
   { to: "/cluster", label: "Cluster", key: "l" },
   { to: "/settings", label: "Settings", key: "t" },

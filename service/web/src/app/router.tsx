@@ -2,8 +2,10 @@ import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from "
 
 import { parseSearch, stringifySearch } from "@/lib/search";
 import { compareSearch } from "@/pages/compare/search";
+import { datasetsSearch } from "@/pages/datasets/search";
 import { jobSearch } from "@/pages/job/search";
 import { jobsSearch } from "@/pages/jobs/search";
+import { modelsSearch } from "@/pages/models/search";
 import { newSearch } from "@/pages/new/search";
 import { sweepSearch } from "@/pages/sweep/search";
 
@@ -19,6 +21,8 @@ const routes = [
   createRoute({ getParentRoute: () => root, path: "/compare", validateSearch: compareSearch, component: lazyRouteComponent(() => import("@/pages/compare/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/sweeps", component: lazyRouteComponent(() => import("@/pages/sweeps/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/sweeps/$id", validateSearch: sweepSearch, component: lazyRouteComponent(() => import("@/pages/sweep/Page")) }),
+  createRoute({ getParentRoute: () => root, path: "/models", validateSearch: modelsSearch, component: lazyRouteComponent(() => import("@/pages/models/Page")) }),
+  createRoute({ getParentRoute: () => root, path: "/datasets", validateSearch: datasetsSearch, component: lazyRouteComponent(() => import("@/pages/datasets/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/new", validateSearch: newSearch, component: lazyRouteComponent(() => import("@/pages/new/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/cluster", component: lazyRouteComponent(() => import("@/pages/cluster/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/settings", component: lazyRouteComponent(() => import("@/pages/settings/Page")) }),

@@ -1,16 +1,18 @@
-import { Alert, Anchor, Button, Group, Text, TextInput } from "@mantine/core";
+import { Alert, Anchor, Button, Group, Text } from "@mantine/core";
 import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { getRouteApi, Link } from "@tanstack/react-router";
 import { type JSX, useCallback, useMemo, useState } from "react";
 
 import { api, ApiError, body, type Schemas } from "@/api/client";
 import { useLive } from "@/api/live";
-import { type Column, DataTable, type Sort } from "@/components/DataTable";
+import { type Column, DataTable } from "@/components/DataTable";
 import { ExportMenu } from "@/components/ExportMenu";
+import { Filter } from "@/components/Filter";
 import { Page as Frame } from "@/components/Page";
 import { StateBadge } from "@/components/StateBadge";
 import { Empty, Failure, Loaded } from "@/components/States";
 import { ago, DASH, duration, integer, number, percent, plural } from "@/lib/format";
+import { sortOf, sortText } from "@/lib/sort";
 
 type Job = Schemas["JobRow"];
 const route = getRouteApi("/jobs");
@@ -48,7 +50,6 @@ export default function Page(): JSX.Element {
   const client = useQueryClient();
   const q = search.q ?? "";
   const sort = search.sort ?? "-created";
-  const [draft, setDraft] = useState(q);
   const [selected, choose] = useState<Set<string>>(new Set(search.sel));
   const setSelected = (next: Set<string>): void => {
     choose(next);
@@ -98,29 +99,16 @@ export default function Page(): JSX.Element {
         </>
       }
     >
-      <form
-        role="search"
-        onSubmit={(event) => {
-          event.preventDefault();
+      <Filter
+        key={q}
+        value={q}
+        example="state:failed method:bckd AP>30 tag:night -seed:0"
+        refused={refusal?.message}
+        onApply={(text) => {
           choose(new Set());
-          void navigate({ search: (before) => ({ ...before, q: draft.trim() || undefined, sel: undefined }) });
+          void navigate({ search: (before) => ({ ...before, q: text || undefined, sel: undefined }) });
         }}
-      >
-        <TextInput
-          id="filter"
-          label="Filter"
-          description="Words of the name, or fields: state:failed method:bckd AP>30 tag:night -seed:0"
-          value={draft}
-          onChange={(event) => setDraft(event.currentTarget.value)}
-          error={refusal?.message}
-          rightSectionWidth={70}
-          rightSection={
-            <Button type="submit" size="compact-sm" variant="default">
-              Apply
-            </Button>
-          }
-        />
-      </form>
+      />
       <Group justify="space-between" gap="xs">
         <Text size="sm" c="dimmed" aria-live="polite">
           {total === undefined ? " " : `${plural(total, "job")}${count.data === undefined || total === 0 ? "" : `: ${states(count.data.by_state)}`}`}
@@ -153,10 +141,7 @@ export default function Page(): JSX.Element {
                 <Empty title="No job passes this filter">
                   <Button
                     variant="default"
-                    onClick={() => {
-                      setDraft("");
-                      void navigate({ search: (before) => ({ ...before, q: undefined }) });
-                    }}
+                    onClick={() => void navigate({ search: (before) => ({ ...before, q: undefined }) })}
                   >
                     Show all jobs
                   </Button>
@@ -170,7 +155,7 @@ export default function Page(): JSX.Element {
                 rowKey={id}
                 rowLabel={(job) => job.name}
                 sort={sortOf(sort)}
-                onSort={(next) => void navigate({ search: (before) => ({ ...before, sort: textOf(next) === "-created" ? undefined : textOf(next) }) })}
+                onSort={(next) => void navigate({ search: (before) => ({ ...before, sort: sortText(next) === "-created" ? undefined : sortText(next) }) })}
                 selected={selected}
                 onSelect={setSelected}
                 onEnd={more}
@@ -235,13 +220,4 @@ function states(byState: Record<string, number>): string {
   return Object.entries(byState)
     .map(([state, count]) => `${integer(count)} ${state}`)
     .join(", ");
-}
-
-function sortOf(text: string): Sort {
-  const first = text.split(",")[0] ?? "";
-  return { id: first.replace(/^[-+]/, ""), descending: first.startsWith("-") };
-}
-
-function textOf(sort: Sort): string {
-  return (sort.descending ? "-" : "") + sort.id;
 }

@@ -10,14 +10,15 @@ import { Failure, Loading } from "@/components/States";
 import { duration, integer, plural } from "@/lib/format";
 import { jobQuery } from "@/pages/job/job";
 
-import { type Draft, isDistilled, keyOf, nonce, seedsOf, type Spec, specsOf, START } from "./draft";
+import { type Draft, isDistilled, keyOf, nonce, seedsOf, type Spec, specsOf, START, taughtBy } from "./draft";
 
 type Verdict = Schemas["Verdict"];
 const route = getRouteApi("/new");
 const KEPT = "bcd-draft";
 
 export default function Page(): JSX.Element {
-  const { from } = route.useSearch();
+  const { from: begun, teacher } = route.useSearch();
+  const from = begun ?? teacher;
   // The reader of YAML is large: only this page and specs need it.
   const yaml = useQuery({ queryKey: ["yaml"], queryFn: () => import("yaml"), staleTime: Infinity, gcTime: Infinity });
   const origin = useQuery({ ...jobQuery(from ?? ""), enabled: from !== undefined });
@@ -28,10 +29,16 @@ export default function Page(): JSX.Element {
       ) : yaml.data === undefined || (from !== undefined && origin.data === undefined) ? (
         <Loading height={400} />
       ) : (
-        <Form key={from ?? ""} yaml={yaml.data} start={origin.data === undefined ? kept() : { ...START, text: yaml.data.stringify(origin.data.spec), seeds: String(origin.data.seed), group: origin.data.group ?? "", tags: origin.data.tags.join(", ") }} />
+        <Form key={from ?? ""} yaml={yaml.data} start={origin.data === undefined ? kept() : startOf(yaml.data, origin.data, teacher !== undefined && begun === undefined)} />
       )}
     </Frame>
   );
+}
+
+/** A draft that begins with the spec of a job: to change it, or to let its student teach another one. */
+function startOf(yaml: typeof import("yaml"), job: Schemas["JobOut"], teaches: boolean): Draft {
+  if (teaches) return { ...START, text: yaml.stringify(taughtBy(job.id, job.spec)), fair: true };
+  return { ...START, text: yaml.stringify(job.spec), seeds: String(job.seed), group: job.group ?? "", tags: job.tags.join(", ") };
 }
 
 /** The draft of this tab, so that neither a reload nor an ended session loses it. */

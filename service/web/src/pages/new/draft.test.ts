@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { isDistilled, keyOf, nonce, seedsOf, specsOf } from "./draft";
+import { isDistilled, keyOf, nonce, seedsOf, specsOf, taughtBy } from "./draft";
 
 describe("seedsOf", () => {
   it("reads numbers and ranges", () => {
@@ -43,3 +43,9 @@ describe("keyOf", () => {
 function fnv(bytes: number[]): string {
   return bytes.reduce((hash, byte) => ((hash ^ BigInt(byte)) * 1099511628211n) % (1n << 64n), 14695981039346656037n).toString(16);
 }
+
+describe("a student of a student", () => {
+  it("has the teacher's data and schedule, its method and a name of its own", () => {
+    expect(taughtBy("job_1", { name: "big", seed: 3, data: { type: "voc" }, methods: [], teacher: null })).toEqual({ name: "student-of-big", data: { type: "voc" }, teacher: { job: "job_1" }, methods: [{ type: "bckd" }] });
+  });
+});

@@ -59,6 +59,13 @@ export function specsOf(spec: Spec, seeds: readonly number[], fair: boolean): Sp
   return [...distilled, ...seeds.map((seed) => ({ ...alone, name: `${name}-baseline`, seed }))];
 }
 
+/** The spec of a job as that of a student of its student: on the same data, to be made smaller by whoever reads it. */
+export function taughtBy(id: string, spec: Spec): Spec {
+  const name = typeof spec["name"] === "string" ? spec["name"] : "run";
+  const rest = Object.fromEntries(Object.entries(spec).filter(([key]) => !["name", "seed", "teacher", "methods"].includes(key)));
+  return { name: `student-of-${name}`.slice(0, 100), ...rest, teacher: { job: id }, methods: [{ type: "bckd" }] };
+}
+
 export function isDistilled(spec: Spec | null): boolean {
   const methods = spec?.["methods"];
   return Array.isArray(methods) && methods.length > 0;
