@@ -13,7 +13,22 @@ from typing import Annotated
 
 import typer
 
-from service.cli import access, backup, data, demo, doctor, evaluate, export, jobs, local, serve, sweeps, teacher, verbs
+from service.cli import (
+    access,
+    backup,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    jobs,
+    local,
+    seed,
+    serve,
+    sweeps,
+    teacher,
+    verbs,
+)
 from service.cli.console import EXIT_INTERRUPTED, fault_lines, remark, say
 
 app = typer.Typer(
@@ -56,6 +71,7 @@ app.add_typer(access.user, rich_help_panel=SERVICE)
 app.add_typer(access.project, rich_help_panel=SERVICE)
 app.command("backup", rich_help_panel=SERVICE)(backup.backup)
 app.command("restore", rich_help_panel=SERVICE)(backup.restore)
+app.command("seed-demo", rich_help_panel=SERVICE)(seed.seed_demo)
 app.command("submit", rich_help_panel=JOBS)(jobs.submit)
 app.command("jobs", rich_help_panel=JOBS)(jobs.list_jobs)
 app.command("watch", rich_help_panel=JOBS)(jobs.watch)

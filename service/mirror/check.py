@@ -20,7 +20,7 @@ from service.db import Database
 from service.mirror import wanted
 from service.mirror.mlflow_api import BATCH_HISTORY, Metric, Mlflow, Run
 from service.mirror.models import aliases_of
-from service.models import TERMINAL, Artifact, Evaluation, Job, JobState, Series
+from service.models import GENERATED, TERMINAL, Artifact, Evaluation, Job, JobState, Series
 from service.models import Mirror as Row
 from service.results import metrics
 from service.settings import Settings
@@ -48,9 +48,12 @@ def compare(
 
     Call it when nothing runs. Jobs that have not ended are not looked at. `progress(done, all)` counts jobs.
     """
+    ended = [state.value for state in TERMINAL]
     with db.read() as session:
-        projects = session.scalars(select(Job.project_id).distinct().order_by(Job.project_id)).all()
-        jobs = set(session.scalars(select(Job.id).where(Job.state.in_([state.value for state in TERMINAL]))))
+        projects = session.scalars(
+            select(Job.project_id).where(Job.project_id != GENERATED).distinct().order_by(Job.project_id)
+        ).all()
+        jobs = set(session.scalars(select(Job.id).where(Job.project_id != GENERATED, Job.state.in_(ended))))
         all_jobs = set(session.scalars(select(Job.id)))
     check = _Check(settings, db, mlflow)
     seen: set[str] = set()

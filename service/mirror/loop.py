@@ -25,7 +25,7 @@ from service.events.tail import tail
 from service.mirror.copy import Copier, again
 from service.mirror.mlflow_api import Mlflow, MlflowAway, MlflowRefused
 from service.mirror.wanted import PARENT
-from service.models import TERMINAL, Event, Job
+from service.models import GENERATED, TERMINAL, Event, Job
 from service.models import Mirror as Row
 from service.settings import Settings
 
@@ -267,6 +267,7 @@ def with_news() -> Select[Any]:
     return (
         select(Job.id)
         .outerjoin(Row, Row.job_id == Job.id)
+        .where(Job.project_id != GENERATED)  # never among what was trained
         .where(or_(Row.job_id.is_(None), Row.run_id.is_(None), and_(Row.complete.is_(False), ended), later))
         .order_by(Job.created_at)
     )
@@ -275,4 +276,9 @@ def with_news() -> Select[Any]:
 def pending(session: Session) -> int:
     """How many jobs MLflow does not have completely yet (running ones count)."""
     query = select(func.count()).select_from(Job).outerjoin(Row, Row.job_id == Job.id)
-    return session.scalar(query.where(or_(Row.job_id.is_(None), Row.complete.is_(False)))) or 0
+    return (
+        session.scalar(
+            query.where(Job.project_id != GENERATED).where(or_(Row.job_id.is_(None), Row.complete.is_(False)))
+        )
+        or 0
+    )

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from service.models.base import Base, BigId
 
 DEFAULT_PROJECT = "default"
+GENERATED = "generated"  # the project of `bcd seed-demo`: nothing in it was ever trained
 
 
 class Role(enum.StrEnum):

@@ -61,13 +61,15 @@ export function Pareto({ points, xLabel, yLabel, height = 340 }: { points: reado
           {path !== "" && <path d={`${path}H${width - RIGHT}`} fill="none" stroke="currentColor" strokeOpacity={0.5} strokeWidth={1.5} strokeDasharray="5 4" />}
           {points.map((point, i) => {
             const { color, marker } = look(point.method, dark);
-            const right = x(point.cost) > LEFT + inner * 0.6;
+            // Those of one cost stand side by side, so that their intervals can be told apart.
+            const centre = x(point.cost) + 7 * points.slice(0, i).filter((other) => Math.abs(x(other.cost) - x(point.cost)) < 6).length;
+            const right = centre > LEFT + inner * 0.6;
             return (
               <g key={point.label}>
                 <title>{`${point.label}: ${yLabel} ${number(point.mean)}, ${xLabel} ${short(point.cost)}`}</title>
-                {point.low !== null && point.high !== null && <line x1={x(point.cost)} x2={x(point.cost)} y1={y(point.low)} y2={y(point.high)} stroke={color} strokeWidth={2} />}
-                <Mark shape={marker} x={x(point.cost)} y={y(point.mean)} size={6} color={color} filled={point.front} />
-                <text x={x(point.cost) + (right ? -11 : 11)} y={(labels[i] ?? 0) + 4} textAnchor={right ? "end" : "start"} fill="currentColor">
+                {point.low !== null && point.high !== null && <line x1={centre} x2={centre} y1={y(point.low)} y2={y(point.high)} stroke={color} strokeWidth={2} />}
+                <Mark shape={marker} x={centre} y={y(point.mean)} size={6} color={color} filled={point.front} />
+                <text x={centre + (right ? -11 : 11)} y={(labels[i] ?? 0) + 4} textAnchor={right ? "end" : "start"} fill="currentColor">
                   {point.label}
                 </text>
               </g>

@@ -9,7 +9,7 @@ import { type Column, DataTable } from "@/components/DataTable";
 import { ExportMenu } from "@/components/ExportMenu";
 import { Section } from "@/components/Section";
 import { Empty, Loaded } from "@/components/States";
-import { compact, meanStd, short } from "@/lib/format";
+import { compact, duration, meanStd, short } from "@/lib/format";
 
 type Cost = Schemas["GroupCost"];
 type Front = Schemas["Front"];
@@ -99,8 +99,8 @@ function Table({ groups }: { groups: Cost[] }): JSX.Element {
         value: (group) => latency(group, device),
       }),
     ),
-    { id: "hours", header: "Training h", help: "Mean over runs, all attempts of a run together, from start to end.", align: "right", cell: (group) => hours(group.hours), value: (group) => group.hours },
-    ...(onGpus ? [{ id: "gpu_hours", header: "GPU h", help: "Training hours times GPUs taken.", align: "right", cell: (group: Cost) => hours(group.gpu_hours), value: (group: Cost) => group.gpu_hours } as const] : []),
+    { id: "hours", header: "Training", help: "Mean over runs, all attempts of a run together, from start to end.", align: "right", cell: (group) => duration(group.hours === null ? null : group.hours * 3600), value: (group) => group.hours },
+    ...(onGpus ? [{ id: "gpu_hours", header: "GPU h", help: "Training hours times GPUs taken.", align: "right", cell: (group: Cost) => gpuHours(group.gpu_hours), value: (group: Cost) => group.gpu_hours } as const] : []),
   ];
   return (
     <Section title="What it costs" menu={<ExportMenu name="costs" columns={columns} rows={groups} />}>
@@ -114,6 +114,6 @@ function Table({ groups }: { groups: Cost[] }): JSX.Element {
   );
 }
 
-function hours(value: number | null): string {
+function gpuHours(value: number | null): string {
   return value !== null && value > 0 && value < 0.01 ? "< 0.01" : compact(value);
 }

@@ -1,0 +1,1 @@
+"""An installation full of generated data, to develop and measure pages with. None of it was ever trained."""
