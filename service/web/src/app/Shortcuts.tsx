@@ -1,21 +1,16 @@
-import { Code, Modal, Table } from "@mantine/core";
 import { useNavigate } from "@tanstack/react-router";
-import { type JSX, useEffect, useRef, useState } from "react";
+import { type JSX, lazy, Suspense, useEffect, useRef, useState } from "react";
 
 import { isTyping } from "@/lib/keys";
 import { usePreference } from "@/lib/preferences";
 
 import { PAGES } from "./Shell";
 
-const ELSEWHERE: [string, string][] = [
-  ["/", "to the filter of a list"],
-  ["j k", "next and previous image"],
-  ["Esc", "close"],
-  ["?", "this list"],
-];
+// A dialog is large, and few ask for it.
+const Help = lazy(() => import("./Help"));
 
 /** Single keys that go to pages (`g` and a letter) and the list of all keys. They can be turned off (WCAG 2.1.4). */
-export function Shortcuts(): JSX.Element {
+export function Shortcuts(): JSX.Element | null {
   const [on] = usePreference("shortcuts", true);
   const [help, setHelp] = useState(false);
   const waiting = useRef(-Infinity);
@@ -41,20 +36,9 @@ export function Shortcuts(): JSX.Element {
     window.addEventListener("keydown", listen, { capture: true });
     return () => window.removeEventListener("keydown", listen, { capture: true });
   }, [on, navigate]);
-  return (
-    <Modal opened={help} onClose={() => setHelp(false)} title="Keys" closeButtonProps={{ "aria-label": "Close" }}>
-      <Table>
-        <Table.Tbody>
-          {[...PAGES.map((page): [string, string] => [`g ${page.key}`, page.label]), ...ELSEWHERE].map(([key, what]) => (
-            <Table.Tr key={key}>
-              <Table.Td>
-                <Code>{key}</Code>
-              </Table.Td>
-              <Table.Td>{what}</Table.Td>
-            </Table.Tr>
-          ))}
-        </Table.Tbody>
-      </Table>
-    </Modal>
-  );
+  return help ? (
+    <Suspense>
+      <Help close={() => setHelp(false)} />
+    </Suspense>
+  ) : null;
 }
