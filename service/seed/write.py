@@ -20,6 +20,7 @@ from service.settings import Settings
 
 COMPARED = "generated many"  # the group of the large comparison
 _AT_ONCE = 20_000  # points of one statement
+TELL_EVERY = 3.0  # seconds
 
 
 class NotEmpty(Exception):
@@ -70,7 +71,7 @@ def _write(connection: Connection, size: Size, tell: Callable[[str], None]) -> d
                 connection.execute(_insert(table), [_named(table, row) for row in some])
                 counts[table.__tablename__] = counts.get(table.__tablename__, 0) + len(some)
         counts["points"] = counts.get("points", 0) + _points(connection, rows)
-        if time.monotonic() - told > 3:
+        if time.monotonic() - told >= TELL_EVERY:
             told = time.monotonic()
             tell(f"{counts['jobs']:,} jobs, {counts['points']:,} points after {told - begun:.0f} s")
     return counts

@@ -65,6 +65,44 @@ def test_what_it_costs_and_who_is_worth_it(page: Page, server: Server) -> None:
     expect(page.get_by_role("img", name="AP by ms for one image on H100")).to_be_visible()
 
 
+def test_a_chart_is_saved_with_where_it_comes_from(page: Page, server: Server) -> None:
+    page.goto(_address(server) + "&tab=costs")
+
+    def saved(kind: str) -> bytes:
+        page.get_by_role("button", name="Save the chart AP by parameters").click()
+        with page.expect_download() as download:
+            page.get_by_role("menuitem", name=kind).click()
+        return Path(download.value.path()).read_bytes()
+
+    svg = saved("SVG").decode()
+    assert "bckd gfl-tiny-4" in svg
+    assert "bcd: AP by parameters;" in svg
+    assert "var(--" not in svg  # colours that hold outside of the page
+    assert saved("PNG").startswith(b"\x89PNG")
+    lines = saved("CSV").decode().splitlines()
+    assert lines[0] == "Runs,Cost,AP,On the front"
+    assert any(line.startswith("bckd gfl-tiny-4,610000,35.66") and line.endswith(",yes") for line in lines)
+    page.get_by_text("As a table", exact=True).click()
+    table = page.get_by_role("region", name="AP by parameters as a table")
+    expect(table.get_by_role("row").filter(has_text="baseline")).to_contain_text("no")
+
+
+def test_curves_are_saved_as_they_are_drawn(page: Page, server: Server) -> None:
+    page.goto(_address(server) + "&tab=curves&metric=loss")
+    page.get_by_role("button", name="Save the chart loss by step").click()
+    expect(page.get_by_role("menuitem", name="PNG")).to_be_visible()
+    expect(page.get_by_role("menuitem", name="SVG")).not_to_be_attached()
+    with page.expect_download() as download:
+        page.get_by_role("menuitem", name="CSV").click()
+    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "line,step,loss"
+    assert len(lines) == 1 + 6 * 4
+    page.get_by_role("button", name="Save the chart loss by step").click()
+    with page.expect_download() as download:
+        page.get_by_role("menuitem", name="PNG").click()
+    assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_table_as_latex(page: Page, server: Server) -> None:
     page.goto(_address(server))
     page.get_by_role("button", name="Export").last.click()

@@ -75,7 +75,7 @@ def test_boxes_can_be_left_out_and_read_as_a_table(page: Page, server: Server) -
     expect(student).to_contain_text("cells 0.80 ✗ nothing there")
     page.get_by_text("Wrong", exact=True).first.click()
     expect(student).not_to_contain_text("nothing there")
-    page.get_by_text("As a table").click()
+    page.get_by_text("As a table", exact=True).click()
     table = page.get_by_role("region", name="Detections on this image")
     expect(table.get_by_role("row").filter(has_text="wrong (background)").first).to_contain_text("2, 130, 30, 158")
 

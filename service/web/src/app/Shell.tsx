@@ -7,6 +7,7 @@ import { type JSX, type ReactNode, useEffect } from "react";
 import { type Me, session, signOut } from "@/api/session";
 import { Connection } from "@/components/Connection";
 
+import { Generated } from "./Generated";
 import { Shortcuts } from "./Shortcuts";
 
 /** Pages in the order of the menu, with the key that follows `g`. */
@@ -66,6 +67,7 @@ export function Shell({ me, children }: { me: Me; children: ReactNode }): JSX.El
         ))}
       </AppShell.Navbar>
       <AppShell.Main id="main" tabIndex={-1} style={{ outline: "none" }}>
+        <Generated />
         {children}
       </AppShell.Main>
       <Shortcuts />

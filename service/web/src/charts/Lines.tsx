@@ -10,7 +10,6 @@ import { compact } from "@/lib/format";
 
 import { look } from "./palette";
 
-
 export interface Line {
   id: string;
   label: string;
@@ -30,7 +29,7 @@ export interface Reference {
   y: number;
 }
 
-interface Props {
+export interface LinesProps {
   title: string;
   xLabel: string;
   yLabel: string;
@@ -42,7 +41,7 @@ interface Props {
   onZoom?: (from: number | null, to: number | null) => void;
 }
 
-export function Lines({ title, xLabel, yLabel, lines, references = [], height = 280, logY = false, xFormat = compact, onZoom }: Props): JSX.Element {
+export function Lines({ title, xLabel, yLabel, lines, references = [], height = 280, logY = false, xFormat = compact, onZoom }: LinesProps): JSX.Element {
   const dark = useComputedColorScheme("light") === "dark";
   const { ref, width } = useElementSize();
   const place = useRef<HTMLDivElement>(null);

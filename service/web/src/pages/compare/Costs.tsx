@@ -4,12 +4,13 @@ import { getRouteApi } from "@tanstack/react-router";
 import type { JSX } from "react";
 
 import { api, body, type Schemas } from "@/api/client";
+import { Chart } from "@/charts/Chart";
 import { Pareto } from "@/charts/Pareto";
 import { type Column, DataTable } from "@/components/DataTable";
 import { ExportMenu } from "@/components/ExportMenu";
 import { Section } from "@/components/Section";
 import { Empty, Loaded } from "@/components/States";
-import { compact, duration, meanStd, short } from "@/lib/format";
+import { compact, duration, meanStd, number, short } from "@/lib/format";
 
 type Cost = Schemas["GroupCost"];
 type Front = Schemas["Front"];
@@ -22,6 +23,13 @@ const UNITS: Record<Front["metric"], string> = {
   gpu_hours: "GPU hours of training",
   hours: "hours of training",
 };
+
+const POINTS: Column<Front["points"][number]>[] = [
+  { id: "label", header: "Runs", cell: (point) => point.label, value: (point) => point.label },
+  { id: "cost", header: "Cost", align: "right", cell: (point) => short(point.cost), value: (point) => point.cost },
+  { id: "mean", header: "AP", align: "right", cell: (point) => number(point.mean), value: (point) => point.mean },
+  { id: "front", header: "On the front", cell: (point) => (point.front ? "yes" : "no"), value: (point) => (point.front ? "yes" : "no") },
+];
 
 /** How an axis is written in the address. */
 const axisOf = (front: Front): string => [front.metric, front.device ?? "", front.protocol.slice(0, 8)].join(":");
@@ -70,7 +78,9 @@ function Fronts({ fronts }: { fronts: Front[] }): JSX.Element | null {
         />
       }
     >
-      <Pareto xLabel={name(front)} yLabel="AP" points={front.points.map((point) => ({ ...point, method: point.role === "distilled" ? (point.label.split(" ")[0] ?? "") : point.role }))} />
+      <Chart name={`AP by ${front.metric}`} rows={front.points} columns={POINTS} rowKey={(point) => point.label}>
+        <Pareto xLabel={name(front)} yLabel="AP" points={front.points.map((point) => ({ ...point, method: point.role === "distilled" ? (point.label.split(" ")[0] ?? "") : point.role }))} />
+      </Chart>
       <Text size="sm" c="dimmed">
         Filled, and joined by the line: the Pareto front. Each other one has a rival that finds at least as much for no more. Bars: 95 % interval of the mean over seeds.
       </Text>

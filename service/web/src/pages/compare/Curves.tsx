@@ -5,7 +5,7 @@ import { type JSX, useCallback, useMemo, useState } from "react";
 
 import { api, body } from "@/api/client";
 import { useLive } from "@/api/live";
-import { Lines } from "@/charts/Lines";
+import { LinesChart } from "@/charts/LinesChart";
 import { Empty, Loaded } from "@/components/States";
 import { compact, duration, moment, plural } from "@/lib/format";
 
@@ -74,7 +74,8 @@ export function Curves({ runs, known }: { runs: string[]; known: ReadonlyMap<str
             {lines.length === 0 ? (
               <Empty title={`No run has reported ${metric}`}>Choose another metric, or wait for the first values.</Empty>
             ) : (
-              <Lines
+              <LinesChart
+                name={`${metric} by ${x}`}
                 title={`${metric} by ${X_LABELS[x]}`}
                 xLabel={X_LABELS[x]}
                 yLabel={weight === 0 ? metric : `${metric}, smoothed ${weight}`}

@@ -3,7 +3,8 @@ import { useQuery } from "@tanstack/react-query";
 import { type JSX, useMemo, useState } from "react";
 
 import { api, body } from "@/api/client";
-import { type Line, Lines, type Reference } from "@/charts/Lines";
+import type { Line, Reference } from "@/charts/Lines";
+import { LinesChart } from "@/charts/LinesChart";
 import { smooth } from "@/charts/smooth";
 import { Empty, Loaded } from "@/components/States";
 
@@ -51,7 +52,7 @@ export function Live({ job }: { job: Job }): JSX.Element {
                 <Title order={2} size="h3" id={chart.id}>
                   {chart.title}
                 </Title>
-                <Lines title={chart.title} xLabel="step" yLabel={chart.unit} lines={chart.lines} references={chart.accuracy ? references : NOTHING} height={chart.accuracy ? 280 : 220} />
+                <LinesChart name={chart.title} title={chart.title} xLabel="step" yLabel={chart.unit} lines={chart.lines} references={chart.accuracy ? references : NOTHING} height={chart.accuracy ? 280 : 220} />
               </section>
             ))}
           </Stack>
