@@ -35,6 +35,8 @@ import service.mirror.endpoints
 import service.results.endpoints
 import service.sweeps.driver_endpoints
 import service.sweeps.endpoints
+import service.tables.endpoints
+import service.views.endpoints
 import service.webhooks.endpoints
 from service import conditional, errors, frontend, migrations, openapi, pages, process_log, telemetry
 from service.access.first import ensure_first
@@ -103,6 +105,8 @@ def create_app(settings: Settings, *, web: Path | None = frontend.FOLDER) -> Fas
         service.compare.endpoints.router,
         service.images.endpoints.router,
         service.catalog.endpoints.router,
+        service.tables.endpoints.router,
+        service.views.endpoints.router,
         service.sweeps.endpoints.router,
         service.mirror.endpoints.router,
         service.webhooks.endpoints.router,

@@ -10,11 +10,12 @@ from service.models.base import Base, BigId, new_id
 from service.models.jobs import TERMINAL, Attempt, Dependency, Event, Job, JobState, JobTag
 from service.models.operations import Delivery, Leader, Mirror, Node, Webhook
 from service.models.results import Artifact, Evaluation, LogLine, Point, Series
+from service.models.saved import Manifest, View
 from service.models.sweeps import Sweep, SweepState, Trial
 
 __all__ = [
     "DEFAULT_PROJECT", "GENERATED", "TERMINAL", "Artifact", "Attempt", "Audit", "Base", "BigId", "Delivery",
-    "Dependency", "Evaluation", "Event", "Job", "JobState", "JobTag", "Leader", "LogLine", "Membership", "Mirror",
-    "Node", "Point", "Project", "Role", "Scope", "Series", "Sweep", "SweepState", "Token", "Trial", "User", "Webhook",
-    "new_id",
+    "Dependency", "Evaluation", "Event", "Job", "JobState", "JobTag", "Leader", "LogLine", "Manifest", "Membership",
+    "Mirror", "Node", "Point", "Project", "Role", "Scope", "Series", "Sweep", "SweepState", "Token", "Trial", "User",
+    "View", "Webhook", "new_id",
 ]  # fmt: skip

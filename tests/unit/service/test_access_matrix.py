@@ -17,8 +17,9 @@ from fastapi.routing import iter_route_contexts
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from service.models import Artifact, Token, Webhook
+from service.models import Artifact, Manifest, Token, View, Webhook
 from service.settings import Settings
+from service.tables.manifest import parse_manifest
 from tests.helpers.api import (
     FakeWorker,
     bearer,
@@ -114,6 +115,26 @@ def _there_is_a_webhook(client: TestClient) -> None:
         )  # fmt: skip
 
 
+def _there_is_a_table(client: TestClient) -> None:
+    with client.app.state.db.write() as session:
+        session.merge(
+            Manifest(
+                id="table_1", project_id="ours", name="kept",
+                content=parse_manifest({**TABLE, "name": "kept"}).model_dump(mode="json"),
+                created_by="pam", created_at=1.0, updated_at=1.0,
+            )
+        )  # fmt: skip
+
+
+def _there_is_a_view(client: TestClient) -> None:
+    with client.app.state.db.write() as session:
+        session.merge(View(id="view_1", name="v", address="/jobs", created_by="pat", created_at=1.0))
+
+
+TABLE = {
+    "name": "made", "job": {k: v for k, v in tiny_spec().items() if k in ("data", "schedule")},
+    "students": {"tiny": tiny_spec()["student"]}, "methods": {"labels": []}, "seeds": [0],
+}  # fmt: skip
 V1 = "/api/v1"
 ORIGIN = {"Origin": "http://testserver"}
 RULES: dict[str, Rule] = {
@@ -154,6 +175,15 @@ RULES: dict[str, Rule] = {
     f"GET {V1}/compare": looks(params={"ids": "{job_id}"}),
     f"GET {V1}/compare/parts": looks(params={"ids": "{job_id}"}),
     f"GET {V1}/compare/costs": looks(params={"ids": "{job_id}"}),
+    f"POST {V1}/tables": changes(params={"project": "ours"}, body=TABLE),
+    f"GET {V1}/tables": any_user(),
+    f"GET {V1}/tables/{{table_id}}": looks(before=_there_is_a_table),
+    f"POST {V1}/tables/{{table_id}}/submit": changes(before=_there_is_a_table),
+    f"DELETE {V1}/tables/{{table_id}}": changes(before=_there_is_a_table),
+    f"POST {V1}/views": Rule(OK, OK, OK, OK, OK, 403, body={"name": "v", "address": "/jobs"}),
+    f"GET {V1}/views": any_user(),
+    f"GET {V1}/views/{{view_id}}": any_user(before=_there_is_a_view),
+    f"DELETE {V1}/views/{{view_id}}": Rule(403, 403, 403, OK, 403, 403, before=_there_is_a_view),
     f"GET {V1}/models": any_user(),
     f"GET {V1}/datasets": any_user(),
     f"GET {V1}/jobs/{{job_id}}/data": looks(),
@@ -262,7 +292,7 @@ def world(client: TestClient) -> World:
     ids = {
         "job_id": job_id, "artifact_id": artifact_id, "attempt_id": worker.attempt_id, "project_id": "ours",
         "user": "spare", "token_id": target["id"], "webhook_id": "hook_1", "sweep_id": sweep["id"], "number": "1",
-        "image": "100",
+        "image": "100", "table_id": "table_1", "view_id": "view_1",
     }  # fmt: skip
     client.app.state.closing = lambda: True  # event streams end at once
     return World(job_id, artifact_id, worker, tokens, ids)

@@ -1,0 +1,1 @@
+"""Tables of results to reproduce: which cells are there, what is missing, how they compare with what is published."""
