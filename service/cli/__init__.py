@@ -26,6 +26,7 @@ from service.cli import (
     seed,
     serve,
     sweeps,
+    tables,
     teacher,
     verbs,
 )
@@ -85,6 +86,7 @@ app.command("retry", rich_help_panel=JOBS)(verbs.retry)
 app.command("clone", rich_help_panel=JOBS)(verbs.clone)
 app.command("set", rich_help_panel=JOBS)(verbs.change)
 app.add_typer(sweeps.app, rich_help_panel=JOBS)
+app.add_typer(tables.app, rich_help_panel=JOBS)
 app.command("train", rich_help_panel=ALONE)(local.train)
 app.command("evaluate", rich_help_panel=ALONE)(evaluate.evaluate)
 app.command("report", rich_help_panel=ALONE)(evaluate.report)

@@ -15,6 +15,7 @@ from service.client.admin import Admin
 from service.client.errors import ApiError, ServiceUnavailable
 from service.client.follow import Follow
 from service.client.sweeps import Sweeps
+from service.client.tables import Tables
 from service.client.types import TERMINAL, Artifact, Event, Job, JobPage, JobRow, LogLine, LogPage, Outcome, Series
 
 __all__ = [
@@ -23,5 +24,5 @@ __all__ = [
 ]  # fmt: skip
 
 
-class Client(Follow, Sweeps, Admin):
+class Client(Follow, Sweeps, Tables, Admin):
     """Talks to one service. Usable as a context manager; not shared between threads."""
