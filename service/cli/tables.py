@@ -30,7 +30,7 @@ def keep(
     from service.cli import render_tables
 
     with connect(home) as client:
-        table = client.keep_table(_read(file), project=project)
+        table = client.keep_table(read_manifest(file), project=project)
     say(table["id"])
     remark(render_tables.counts(table))
 
@@ -89,7 +89,8 @@ def _id(client: Any, name: str) -> str:
     return str(found[0])
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The plain manifest of a file, with the job spec put in."""
     from service.cli.files import make_absolute, read_values
 
     values = read_values(path)

@@ -15,7 +15,7 @@ from service.jobs.repository import FINAL
 from service.models import TERMINAL, Evaluation, Job, JobState
 from service.models import Manifest as Row
 from service.tables.manifest import Cell, Manifest, cells, digest_of
-from service.tables.schemas import CellOut, CellState, Reproduced, RowOut, TableOut, TableSummary
+from service.tables.schemas import CellOut, CellState, Reproduced, ResultTableOut, RowOut, TableSummary
 
 _BETTER: Sequence[CellState] = ("done", "under way", "failed")
 
@@ -36,12 +36,12 @@ def summary(row: Row) -> TableSummary:
     )
 
 
-def table_out(session: Session, row: Row) -> TableOut:
+def table_out(session: Session, row: Row) -> ResultTableOut:
     """A table as it stands."""
     manifest = Manifest.model_validate(row.content)
     found = find_cells(session, row, manifest)
     counts = Counter(cell.state for cell in found)
-    return TableOut(
+    return ResultTableOut(
         **summary(row).model_dump(),
         manifest=row.content,
         metric=manifest.metric,
@@ -136,7 +136,7 @@ def _row(
         high=one.interval[1] if one.interval is not None else None,
         published=figure,
         difference=difference,
-        verdict=_verdict(one.mean, figure, difference, manifest.tolerance),
+        verdict=_verdict(one, figure, manifest.tolerance),
         gain=gain.mean if gain is not None else None,
         gain_low=gain.low if gain is not None else None,
         gain_high=gain.high if gain is not None else None,
@@ -144,11 +144,14 @@ def _row(
     )
 
 
-def _verdict(mean: float | None, figure: float | None, difference: float | None, tolerance: float) -> Reproduced:
-    if mean is None:
+def _verdict(one: stats.Summary, figure: float | None, tolerance: float) -> Reproduced:
+    if one.mean is None:
         return "no run yet"
-    if figure is None or difference is None:
+    if figure is None:
         return "nothing published"
+    if one.n < stats.ENOUGH:
+        return "not enough seeds"
+    difference = one.mean - figure
     if abs(difference) <= tolerance + 1e-9:
         return "reproduced"
     return "above" if difference > 0 else "below"

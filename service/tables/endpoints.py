@@ -17,7 +17,7 @@ from service.models import Manifest as Row
 from service.tables import service
 from service.tables.check import summary, table_out
 from service.tables.manifest import Manifest
-from service.tables.schemas import SubmittedOut, TableOut, TablesOut
+from service.tables.schemas import ResultTableOut, SubmittedOut, TablesOut
 
 router = APIRouter(tags=["tables"])
 
@@ -32,7 +32,7 @@ def keep_table(
     me: Me,
     raw: Raw,
     project: Annotated[str, Query(max_length=40)] = DEFAULT_PROJECT,
-) -> TableOut:
+) -> ResultTableOut:
     """Methods x students x seeds. A table of this name in the project gets this manifest (200); no job is submitted."""
     value = parse_json(raw)
     with db.write() as session:
@@ -50,7 +50,7 @@ def list_tables(db: Db, me: Me) -> TablesOut:
 
 
 @router.get("/tables/{table_id}", summary="Which cells are there, and how they compare with what is published")
-def get_table(db: Db, me: Me, table_id: str) -> TableOut:
+def get_table(db: Db, me: Me, table_id: str) -> ResultTableOut:
     with db.read() as session:
         return table_out(session, service.existing(session, me, table_id))
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 CellState = Literal["done", "under way", "failed", "stale", "missing"]
-Reproduced = Literal["reproduced", "above", "below", "no run yet", "nothing published"]
+Reproduced = Literal["reproduced", "above", "below", "not enough seeds", "no run yet", "nothing published"]
 
 
 class TableSummary(BaseModel):
@@ -47,14 +47,16 @@ class RowOut(BaseModel):
     high: float | None
     published: float | None
     difference: float | None = Field(description="Mean minus published.")
-    verdict: Reproduced = Field(description="Whether the difference is within the tolerance.")
+    verdict: Reproduced = Field(
+        description="Whether the difference is within the tolerance; below 3 seeds nothing is said."
+    )
     gain: float | None = Field(description="Over the row without methods, of the same student.")
     gain_low: float | None
     gain_high: float | None
     published_gain: float | None
 
 
-class TableOut(TableSummary):
+class ResultTableOut(TableSummary):
     manifest: dict[str, Any]
     metric: str
     tolerance: float

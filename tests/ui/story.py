@@ -120,6 +120,7 @@ def tell(server: Server) -> None:
     sweep = tell_sweep(client)
     many = [submit(client, tiny_spec(name=f"waiting {i:03}", seed=i))["id"] for i in range(MANY)]
     server.story = {
+        "table": tell_table(client, teacher),
         "sweep": sweep,
         "teacher": teacher,
         "baseline": baseline,
@@ -127,6 +128,22 @@ def tell(server: Server) -> None:
         "failed": failed["id"],
         "many": many,
     }
+
+
+def tell_table(client: TestClient, teacher: str) -> str:
+    """A table of which some cells are done and one has failed."""
+    spec = tiny_spec()
+    manifest = {
+        "name": "table of the story", "job": {"data": spec["data"], "schedule": spec["schedule"]},
+        "teacher": {"job": teacher}, "students": {"tiny": spec["student"]},
+        "methods": {"labels": [], "bckd": [{"type": "bckd"}]}, "seeds": [0, 1, 2],
+        "published": {"tiny": {"labels": 30.5, "bckd": 36.0}},
+    }  # fmt: skip
+    table = str(client.post("/api/v1/tables", json=manifest).json()["id"])
+    jobs = client.post(f"/api/v1/tables/{table}/submit").json()["job_ids"]
+    for job, ap in zip(jobs[:5], (30.1, 30.6, 30.8, 33.0, None), strict=True):
+        end_job(client, job, ap)
+    return table
 
 
 def tell_sweep(client: TestClient) -> str:

@@ -40,6 +40,10 @@ PAGES = {
     "models": "/models",
     "models, refused": "/models?q=colour:red",
     "datasets": "/datasets",
+    "tables": "/tables",
+    "table": "/tables/{table}",
+    "table, cells": "/tables/{table}?tab=cells",
+    "table, manifest": "/tables/{table}?tab=manifest",
     "new": "/new",
     "cluster": "/cluster",
     "settings": "/settings",
@@ -55,6 +59,7 @@ def test_axe_finds_nothing(unguarded: BrowserContext, server: Server, axe: str, 
     story = server.story
     ids = {
         "sweep": story["sweep"],
+        "table": story["table"],
         "done": story["bckd"][0],
         "failed": story["failed"],
         "runs": ",".join(story["bckd"] + story["baseline"]),

@@ -91,6 +91,15 @@ def test_rows_compare_means_and_gains_with_what_is_published(client: TestClient)
     assert bckd["low"] < 33.5 < bckd["high"]
 
 
+def test_two_seeds_reproduce_nothing(client: TestClient) -> None:
+    table = keep(client, seeds=[0, 1])
+    submit(client, table["id"])
+    run_all(client, table, APS)
+    labels, _ = look(client, table["id"])["rows"]
+    assert (labels["mean"], labels["difference"]) == (pytest.approx(30.3), pytest.approx(0.3))
+    assert labels["verdict"] == "not enough seeds"
+
+
 def test_a_changed_manifest_makes_stale_what_it_changes(client: TestClient) -> None:
     table = keep(client)
     submit(client, table["id"])

@@ -16,6 +16,7 @@ export const PAGES = [
   { to: "/jobs", label: "Jobs", key: "j" },
   { to: "/compare", label: "Compare", key: "c" },
   { to: "/sweeps", label: "Sweeps", key: "s" },
+  { to: "/tables", label: "Tables", key: "b" },
   { to: "/models", label: "Models", key: "m" },
   { to: "/datasets", label: "Datasets", key: "d" },
   { to: "/new", label: "New job", key: "n" },

@@ -8,6 +8,7 @@ import { jobsSearch } from "@/pages/jobs/search";
 import { modelsSearch } from "@/pages/models/search";
 import { newSearch } from "@/pages/new/search";
 import { sweepSearch } from "@/pages/sweep/search";
+import { tableSearch } from "@/pages/table/search";
 
 import { Root } from "./Root";
 
@@ -21,6 +22,9 @@ const routes = [
   createRoute({ getParentRoute: () => root, path: "/compare", validateSearch: compareSearch, component: lazyRouteComponent(() => import("@/pages/compare/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/sweeps", component: lazyRouteComponent(() => import("@/pages/sweeps/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/sweeps/$id", validateSearch: sweepSearch, component: lazyRouteComponent(() => import("@/pages/sweep/Page")) }),
+  createRoute({ getParentRoute: () => root, path: "/tables", component: lazyRouteComponent(() => import("@/pages/tables/Page")) }),
+  createRoute({ getParentRoute: () => root, path: "/tables/$id", validateSearch: tableSearch, component: lazyRouteComponent(() => import("@/pages/table/Page")) }),
+  createRoute({ getParentRoute: () => root, path: "/v/$id", component: lazyRouteComponent(() => import("@/pages/view/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/models", validateSearch: modelsSearch, component: lazyRouteComponent(() => import("@/pages/models/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/datasets", validateSearch: datasetsSearch, component: lazyRouteComponent(() => import("@/pages/datasets/Page")) }),
   createRoute({ getParentRoute: () => root, path: "/new", validateSearch: newSearch, component: lazyRouteComponent(() => import("@/pages/new/Page")) }),

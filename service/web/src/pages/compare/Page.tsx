@@ -1,10 +1,11 @@
-import { Anchor, Button, CopyButton, Tabs, Text } from "@mantine/core";
+import { Anchor, Tabs, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { getRouteApi, Link } from "@tanstack/react-router";
 import { type JSX, useMemo } from "react";
 
 import { api, body } from "@/api/client";
 import { Page as Frame } from "@/components/Page";
+import { Share } from "@/components/Share";
 import { Empty, Loaded } from "@/components/States";
 import { plural } from "@/lib/format";
 
@@ -53,13 +54,7 @@ export default function Page(): JSX.Element {
       title={title}
       name={title}
       actions={
-        <CopyButton value={window.location.href}>
-          {({ copied, copy }) => (
-            <Button variant="default" size="sm" onClick={copy}>
-              {copied ? "Copied" : "Copy link"}
-            </Button>
-          )}
-        </CopyButton>
+        <Share name={title} />
       }
     >
       <Loaded query={members} height={300}>

@@ -5,6 +5,7 @@ import { Page as Frame } from "@/components/Page";
 import { usePreference } from "@/lib/preferences";
 
 import { Tokens } from "./Tokens";
+import { Views } from "./Views";
 
 export default function Page(): JSX.Element {
   const [keys, setKeys] = usePreference("shortcuts", true);
@@ -12,6 +13,7 @@ export default function Page(): JSX.Element {
     <Frame title="Settings" name="Settings">
       <Stack gap="xl">
         <Tokens />
+        <Views />
         <section>
           <Title order={2} size="h3" mb="xs">
             Keyboard
