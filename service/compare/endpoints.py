@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from service.access.principal import Me
+from service.access.principal import Me, Principal
 from service.compare.compare import Matched, build, match
 from service.compare.costs import build_costs, read_costs
+from service.compare.leaderboard import build_leaderboard
 from service.compare.parts import build_parts
-from service.compare.schemas import CompareOut, CostsOut, PartsOut
-from service.conditional import Tags, version_of
+from service.compare.schemas import CompareOut, CostsOut, LeaderboardOut, PartsOut
+from service.conditional import Tags, version_of, version_of_all
 from service.deps import Db
 from service.errors import Problem
 from service.jobs.repository import FINAL
 from service.jobs.service import not_found
-from service.models import Evaluation, Job
+from service.models import Evaluation, Job, JobState, Trial
 
 router = APIRouter(tags=["compare"])
 
@@ -38,14 +41,20 @@ def _matched(db: Db, me: Me, tags: Tags, ids: Ids) -> Matched:
         for job_id in wanted:
             if job_id not in jobs:
                 raise not_found(job_id)
-        teacher_ids = {job.teacher_job_id for job in jobs.values() if job.teacher_job_id}
-        query = select(Job).where(Job.id.in_(teacher_ids), me.visible(Job.project_id))
-        teachers = session.scalars(query.order_by(Job.id)).all()
-        ids_with_result = [*wanted, *(job.id for job in teachers)]
-        tags.tag(me, version_of(session, ids_with_result))
-        found = select(Evaluation).where(Evaluation.job_id.in_(ids_with_result), Evaluation.name == FINAL)
-        finals = {row.job_id: row for row in session.scalars(found)}
-    return match([jobs[job_id] for job_id in wanted], teachers, finals)
+        teachers = _teachers(session, me, jobs.values())
+        tags.tag(me, version_of(session, [*wanted, *(job.id for job in teachers)]))
+        return _sorted_out(session, [jobs[job_id] for job_id in wanted], teachers)
+
+
+def _teachers(session: Session, me: Principal, jobs: Iterable[Job]) -> Sequence[Job]:
+    ids = {job.teacher_job_id for job in jobs if job.teacher_job_id}
+    return session.scalars(select(Job).where(Job.id.in_(ids), me.visible(Job.project_id)).order_by(Job.id)).all()
+
+
+def _sorted_out(session: Session, jobs: Sequence[Job], teachers: Sequence[Job]) -> Matched:
+    ids = [job.id for job in (*jobs, *teachers)]
+    found = session.scalars(select(Evaluation).where(Evaluation.job_id.in_(ids), Evaluation.name == FINAL))
+    return match(jobs, teachers, {row.job_id: row for row in found})
 
 
 Runs = Annotated[Matched, Depends(_matched)]
@@ -66,3 +75,23 @@ def compare_costs(db: Db, runs: Runs) -> CostsOut:
     with db.read() as session:
         costs = read_costs(session, [run.job.id for group in runs.groups for run in group.runs])
     return build_costs(runs, costs)
+
+
+@router.get("/leaderboard", summary="What is best so far, over seeds, of the newest finished runs")
+def leaderboard(
+    db: Db,
+    me: Me,
+    tags: Tags,
+    runs: Annotated[int, Query(ge=1, le=MAX_JOBS, description="The newest finished runs to look at.")] = MAX_JOBS,
+) -> LeaderboardOut:
+    """Groups of one protocol share a board: only there AP means the same. Trials of sweeps are left out: the best of
+    many single runs is lucky by selection, and a sweep's own report says what is left of it over seeds.
+    """
+    with db.read() as session:
+        tags.tag(me, version_of_all(session))
+        query = select(Job).where(Job.state == JobState.SUCCEEDED, me.visible(Job.project_id))
+        query = query.where(~select(Trial.job_id).where(Trial.job_id == Job.id).exists())
+        jobs = session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(runs)).all()
+        matched = _sorted_out(session, jobs, _teachers(session, me, jobs))
+        costs = read_costs(session, [run.job.id for group in matched.groups for run in group.runs])
+    return build_leaderboard(matched, costs, len(jobs))

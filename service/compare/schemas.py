@@ -156,3 +156,33 @@ class CostsOut(BaseModel):
     groups: list[GroupCost]
     fronts: list[Front]
     warnings: list[str]
+
+
+class BoardRow(BaseModel):
+    """A group over seeds; what it wins is over its baseline, where there is one of the same student and schedule."""
+
+    label: str
+    role: Role
+    job_ids: list[str]
+    n: int
+    mean: float
+    std: float | None
+    difference: float | None
+    verdict: Verdict | None
+    gap_closed: float | None
+    parameters: float | None
+    latencies: list[Latency]
+
+
+class Board(BaseModel):
+    """Groups that were judged under one protocol, the best first."""
+
+    protocol: str
+    data: str = Field(description="The form of the data, as in the newest run's spec.")
+    groups: int = Field(description="How many there are; the best are in `rows`.")
+    rows: list[BoardRow]
+
+
+class LeaderboardOut(BaseModel):
+    boards: list[Board] = Field(description="That of the newest run first.")
+    runs: int = Field(description="The newest finished runs that were looked at.")

@@ -134,7 +134,7 @@ def tell_table(client: TestClient, teacher: str) -> str:
     """A table of which some cells are done and one has failed."""
     spec = tiny_spec()
     manifest = {
-        "name": "table of the story", "job": {"data": spec["data"], "schedule": spec["schedule"]},
+        "name": "table of the story", "job": {"data": spec["data"], "schedule": {**spec["schedule"], "steps": 5}},
         "teacher": {"job": teacher}, "students": {"tiny": spec["student"]},
         "methods": {"labels": [], "bckd": [{"type": "bckd"}]}, "seeds": [0, 1, 2],
         "published": {"tiny": {"labels": 30.5, "bckd": 36.0}},

@@ -81,7 +81,7 @@ def test_a_batch_says_what_it_left_alone(page: Page, server: Server) -> None:
 
 
 def test_the_list_as_a_file(page: Page, tmp_path: Path) -> None:
-    page.goto("/jobs?q=method:bckd state:succeeded&sort=name")
+    page.goto("/jobs?q=method:bckd state:succeeded -table&sort=name")
     page.get_by_role("link", name="bckd-0").wait_for()
     page.get_by_role("button", name="Export").click()
     with page.expect_download() as download:
@@ -167,3 +167,14 @@ def test_a_lost_connection_is_said_and_recovered(page: Page, server: Server, fau
     expect(page.get_by_text("running", exact=True)).to_be_visible()
     expect(page.get_by_text("connection lost, trying again")).to_have_count(0)
     worker.send(worker.ended("succeeded"))
+
+
+def test_the_overview_says_what_is_best_so_far(page: Page, server: Server) -> None:
+    page.goto("/")
+    board = page.get_by_role("region", name="Best so far: digits-scenes-v1, protocol p")
+    rows = board.get_by_role("row")
+    expect(rows.nth(1)).to_contain_text("teacher")
+    distilled = rows.filter(has_text="bckd gfl-tiny-4").first
+    expect(distilled).to_contain_text("+")  # its lead over the baseline
+    distilled.get_by_role("link").click()
+    page.wait_for_url("**/compare?runs=**")

@@ -15,7 +15,7 @@ def _manifest(server: Server, name: str) -> str:
     return yaml.safe_dump(
         {
             "name": name,
-            "job": {"data": spec["data"], "schedule": spec["schedule"]},
+            "job": {"data": spec["data"], "schedule": {**spec["schedule"], "steps": 6}},
             "teacher": {"job": server.story["teacher"]},
             "students": {"tiny": spec["student"]},
             "methods": {"labels": [], "bckd": [{"type": "bckd"}]},

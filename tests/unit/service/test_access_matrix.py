@@ -174,6 +174,7 @@ RULES: dict[str, Rule] = {
     f"GET {V1}/events": looks(params={"job": "{job_id}"}),
     f"GET {V1}/compare": looks(params={"ids": "{job_id}"}),
     f"GET {V1}/compare/parts": looks(params={"ids": "{job_id}"}),
+    f"GET {V1}/leaderboard": any_user(),
     f"GET {V1}/compare/costs": looks(params={"ids": "{job_id}"}),
     f"POST {V1}/tables": changes(params={"project": "ours"}, body=TABLE),
     f"GET {V1}/tables": any_user(),

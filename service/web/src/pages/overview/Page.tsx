@@ -11,6 +11,8 @@ import { StateBadge } from "@/components/StateBadge";
 import { Empty, Loaded } from "@/components/States";
 import { ago, duration, integer, number, percent } from "@/lib/format";
 
+import { Leaderboard } from "./Leaderboard";
+
 type Job = Schemas["JobRow"];
 
 const NAME: Column<Job> = {
@@ -99,6 +101,7 @@ export default function Page(): JSX.Element {
                   </span>
                 ))}
               </Text>
+              <Leaderboard />
               <SimpleGrid cols={{ base: 1, lg: 2 }} spacing="lg">
                 {PANELS.map((panel) => (
                   <Panel key={panel.title} {...panel} />
