@@ -1,19 +1,26 @@
 import { Stack, Switch, Text, Title } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
 import type { JSX } from "react";
 
+import { session } from "@/api/session";
 import { Page as Frame } from "@/components/Page";
 import { usePreference } from "@/lib/preferences";
 
+import { Projects } from "./Projects";
 import { Tokens } from "./Tokens";
+import { Users } from "./Users";
 import { Views } from "./Views";
 
 export default function Page(): JSX.Element {
+  const me = useQuery(session);
   const [keys, setKeys] = usePreference("shortcuts", true);
   return (
     <Frame title="Settings" name="Settings">
       <Stack gap="xl">
         <Tokens />
         <Views />
+        {me.data?.is_admin === true && me.data.scope === "admin" && <Users myself={me.data.user} />}
+        <Projects admin={me.data?.is_admin === true && me.data.scope === "admin"} />
         <section>
           <Title order={2} size="h3" mb="xs">
             Keyboard
