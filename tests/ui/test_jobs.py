@@ -178,3 +178,20 @@ def test_the_overview_says_what_is_best_so_far(page: Page, server: Server) -> No
     expect(distilled).to_contain_text("+")  # its lead over the baseline
     distilled.get_by_role("link").click()
     page.wait_for_url("**/compare?runs=**")
+
+
+def test_columns_are_chosen_and_stay_in_the_address(page: Page, server: Server) -> None:
+    page.goto("/jobs?q=bckd- state:succeeded")
+    page.get_by_role("button", name="Columns").click()
+    page.get_by_role("checkbox", name="Seed").uncheck()
+    page.get_by_role("checkbox", name="Tags").check()
+    page.get_by_label("Which value").select_option("last")
+    page.get_by_label("Metric", exact=True).click()
+    page.get_by_role("option", name="latency_ms").click()
+    page.get_by_role("button", name="Add", exact=True).click()
+    page.wait_for_url("**cols=**last.latency_ms**")
+    page.reload()
+    headers = page.get_by_role("columnheader")
+    expect(headers.filter(has_text="last latency_ms")).to_be_visible()
+    expect(headers.filter(has_text="Seed")).not_to_be_attached()
+    expect(page.get_by_role("row").filter(has_text="bckd-0")).to_contain_text("3.1")

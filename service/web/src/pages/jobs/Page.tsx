@@ -11,8 +11,11 @@ import { Filter } from "@/components/Filter";
 import { Page as Frame } from "@/components/Page";
 import { StateBadge } from "@/components/StateBadge";
 import { Empty, Failure, Loaded } from "@/components/States";
-import { ago, DASH, duration, integer, number, percent, plural } from "@/lib/format";
+import { ago, compact, DASH, duration, integer, number, percent, plural } from "@/lib/format";
 import { sortOf, sortText } from "@/lib/sort";
+
+import { ColumnPicker } from "./ColumnPicker";
+import { colsOf, metricOf, shownOf } from "./columns";
 
 type Job = Schemas["JobRow"];
 const route = getRouteApi("/jobs");
@@ -42,7 +45,24 @@ const COLUMNS: Column<Job>[] = [
   { id: "time", header: "Took", serverSort: "duration", align: "right", cell: (job) => (job.started_at === null ? DASH : duration((job.ended_at ?? Date.now() / 1000) - job.started_at)), value: (job) => (job.started_at === null || job.ended_at === null ? null : job.ended_at - job.started_at) },
   { id: "created", header: "Submitted", serverSort: "created", align: "right", cell: (job) => ago(job.created_at), value: (job) => job.created_at },
   { id: "why", header: "Why", cell: (job) => <Text size="sm" truncate maw={420} title={why(job)}>{why(job)}</Text>, value: why },
+  // Shown on demand:
+  { id: "group", header: "Group", cell: (job) => job.group ?? "", value: (job) => job.group },
+  { id: "tags", header: "Tags", cell: (job) => job.tags.join(", "), value: (job) => job.tags.join(" ") },
+  { id: "project", header: "Project", cell: (job) => job.project, value: (job) => job.project },
+  { id: "by", header: "By", cell: (job) => job.created_by ?? "", value: (job) => job.created_by },
+  { id: "teacher", header: "Teacher", cell: (job) => job.teacher_job_id ?? "", value: (job) => job.teacher_job_id },
+  { id: "priority", header: "Priority", serverSort: "priority", align: "right", cell: (job) => job.priority, value: (job) => job.priority },
 ];
+const KNOWN = COLUMNS.map((column) => column.id);
+
+function columnsOf(shown: readonly string[]): Column<Job>[] {
+  return shown.flatMap((id): Column<Job>[] => {
+    const metric = metricOf(id);
+    if (metric === null) return COLUMNS.filter((column) => column.id === id);
+    const value = (job: Job): number | null => job.metrics[metric.key]?.[metric.which] ?? null;
+    return [{ id, header: `${metric.which} ${metric.key}`, serverSort: id, align: "right", cell: (job) => compact(value(job)), value }];
+  });
+}
 
 export default function Page(): JSX.Element {
   const search = route.useSearch();
@@ -57,11 +77,14 @@ export default function Page(): JSX.Element {
     void navigate({ replace: true, search: (before) => ({ ...before, sel }) });
   };
   const [news, setNews] = useState(0);
+  const shown = useMemo(() => shownOf(search.cols, KNOWN), [search.cols]);
+  const columns = useMemo(() => columnsOf(shown), [shown]);
+  const metrics = useMemo(() => [...new Set(["AP", ...shown.flatMap((id) => metricOf(id)?.key ?? [])])], [shown]);
 
   const jobs = useInfiniteQuery({
-    queryKey: ["jobs", q, sort],
+    queryKey: ["jobs", q, sort, metrics],
     queryFn: ({ pageParam, signal }) =>
-      body(api.GET("/api/v1/jobs", { params: { query: { filter: q, sort, metrics: ["AP"], limit: PAGE, ...(pageParam === null ? {} : { cursor: pageParam }) } }, signal })),
+      body(api.GET("/api/v1/jobs", { params: { query: { filter: q, sort, metrics, limit: PAGE, ...(pageParam === null ? {} : { cursor: pageParam }) } }, signal })),
     initialPageParam: null as string | null,
     getNextPageParam: (page) => page.next_cursor,
   });
@@ -92,7 +115,8 @@ export default function Page(): JSX.Element {
       name="Jobs"
       actions={
         <>
-          <ExportMenu name="jobs" columns={COLUMNS} rows={rows} />
+          <ColumnPicker known={COLUMNS} shown={shown} onShown={(next) => void navigate({ replace: true, search: (before) => ({ ...before, cols: colsOf(next) }) })} />
+          <ExportMenu name="jobs" columns={columns} rows={rows} />
           <Button component={Link} to="/new" size="sm">
             New job
           </Button>
@@ -151,7 +175,7 @@ export default function Page(): JSX.Element {
               <DataTable
                 caption="Jobs"
                 rows={rows}
-                columns={COLUMNS}
+                columns={columns}
                 rowKey={id}
                 rowLabel={(job) => job.name}
                 sort={sortOf(sort)}
