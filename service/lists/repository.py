@@ -49,7 +49,8 @@ def final_scalars(session: Session, job_ids: Sequence[str]) -> dict[str, dict[st
 
 
 def metric_keys(session: Session, me: Principal) -> list[str]:
-    """The metrics of the newest jobs that the caller may look at."""
-    newest = select(Job.id).where(me.visible(Job.project_id)).order_by(Job.created_at.desc(), Job.id.desc())
+    """The metrics of the newest jobs that have reported any and that the caller may look at."""
+    reported = select(Series.id).where(Series.job_id == Job.id).exists()
+    newest = select(Job.id).where(me.visible(Job.project_id), reported).order_by(Job.created_at.desc(), Job.id.desc())
     query = select(Series.key).where(Series.job_id.in_(newest.limit(_NEWEST).scalar_subquery())).distinct()
     return sorted(session.scalars(query))
