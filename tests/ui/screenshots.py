@@ -20,7 +20,7 @@ SETTLE = 900  # milliseconds, for charts
 def pages(story: dict[str, list[str] | str]) -> dict[str, str]:
     runs = ",".join([*story["bckd"], *story["baseline"]])
     done, failed = story["bckd"][0], story["failed"]
-    tabs = {f"job-{tab}": f"/jobs/{done}?tab={tab}" for tab in ("live", "results", "log", "spec", "artifacts")}
+    tabs = {f"job-{tab}": f"/jobs/{done}?tab={tab}" for tab in ("live", "results", "images", "log", "spec", "artifacts")}
     return {
         "overview": "/",
         "jobs": "/jobs",
@@ -29,6 +29,8 @@ def pages(story: dict[str, list[str] | str]) -> dict[str, str]:
         "job-lineage": f"/jobs/{failed}?tab=lineage",
         "compare": f"/compare?runs={runs}",
         "compare-classes": f"/compare?tab=classes&runs={runs}",
+        "compare-costs": f"/compare?tab=costs&runs={runs}",
+        "compare-images": f"/compare?tab=images&runs={runs}",
         "compare-curves": f"/compare?tab=curves&metric=loss&runs={runs}",
         "compare-specs": f"/compare?tab=specs&runs={runs}",
         "compare-none": "/compare",
@@ -38,6 +40,12 @@ def pages(story: dict[str, list[str] | str]) -> dict[str, str]:
         "sweep-brushed": f"/sweeps/{story['sweep']}?tab=trials&brush=student.width:0.5:1",
         "sweep-slices": f"/sweeps/{story['sweep']}?tab=slices",
         "sweep-spec": f"/sweeps/{story['sweep']}?tab=spec",
+        "tables": "/tables",
+        "table": f"/tables/{story['table']}",
+        "table-cells": f"/tables/{story['table']}?tab=cells",
+        "table-manifest": f"/tables/{story['table']}?tab=manifest",
+        "models": "/models",
+        "datasets": "/datasets",
         "new": "/new",
         "cluster": "/cluster",
         "settings": "/settings",
