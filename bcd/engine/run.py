@@ -149,8 +149,12 @@ def run_here(
         sink.artifact("predictions", PREDICTIONS_FILE, final.predictions_path, step)
         sink.artifact("other", REPORT_FILE, final.report_path, step)
         if gallery:
-            pictures = kept_gallery(splits.val, data_cache or workdir, check=stop_early)
-            sink.artifact("gallery", pictures.name, pictures, step)
+            try:
+                pictures = kept_gallery(splits.val, data_cache or workdir, check=stop_early)
+            except OSError as error:  # a run that is done does not fail for want of pictures
+                sink.log(f"no pictures of the validation images are stored: {error}", "warning")
+            else:
+                sink.artifact("gallery", pictures.name, pictures, step)
         return final.results
 
     def make(step: int, positions: Sequence[int]) -> WholeBatch:

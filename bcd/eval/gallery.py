@@ -4,8 +4,11 @@ on a data set.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import shutil
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +23,7 @@ from bcd.sample import pick
 PICTURES = 1000  # at most; spread evenly over the data set
 LONGEST = 640  # pixels of a picture's longer side
 QUALITY = 88
+UNUSED = 30 * 86_400  # seconds
 _VERSION = 1  # of what is drawn; another one makes kept files anew
 
 
@@ -28,10 +32,19 @@ def kept_gallery(
 ) -> Path:
     """The gallery of a data set from a folder that keeps them, made first where it is not there.
 
-    `check` is called between images and may raise. Raises `DataError` for an image that cannot be read.
+    Galleries that no run has asked for in `UNUSED` go when another one is made. `check` is called between images and
+    may raise. Raises `DataError` for an image that cannot be read, OSError for a folder that cannot be written.
     """
     path = folder / f"gallery-{dataset.content_hash[:32]}-{_VERSION}" / FILE
-    return path if path.is_file() else write_gallery(dataset, path, check=check, pictures=pictures)
+    if path.is_file():
+        with contextlib.suppress(OSError):  # another user's file may be read, but not touched
+            os.utime(path)
+        return path
+    for old in folder.glob(f"gallery-*/{FILE}"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > UNUSED:
+                shutil.rmtree(old.parent)
+    return write_gallery(dataset, path, check=check, pictures=pictures)
 
 
 def write_gallery(

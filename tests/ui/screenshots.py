@@ -20,7 +20,9 @@ SETTLE = 900  # milliseconds, for charts
 def pages(story: dict[str, list[str] | str]) -> dict[str, str]:
     runs = ",".join([*story["bckd"], *story["baseline"]])
     done, failed = story["bckd"][0], story["failed"]
-    tabs = {f"job-{tab}": f"/jobs/{done}?tab={tab}" for tab in ("live", "results", "images", "log", "spec", "artifacts")}
+    tabs = {
+        f"job-{tab}": f"/jobs/{done}?tab={tab}" for tab in ("live", "results", "images", "log", "spec", "artifacts")
+    }
     return {
         "overview": "/",
         "jobs": "/jobs",

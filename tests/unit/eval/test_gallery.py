@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import time
 import zipfile
 from pathlib import Path
 
@@ -57,6 +59,17 @@ def test_it_is_made_once_and_kept(tmp_path: Path) -> None:
     assert kept_gallery(Drawn(), tmp_path) == first
     assert first.stat().st_mtime_ns == before
     assert kept_gallery(Drawn(seed=1), tmp_path) != first
+
+
+def test_galleries_that_nobody_asks_for_go_after_a_month(tmp_path: Path) -> None:
+    old, used = kept_gallery(Drawn(), tmp_path), kept_gallery(Drawn(seed=1), tmp_path)
+    month = time.time() - 31 * 86_400
+    for path in (old, used):
+        os.utime(path, (month, month))
+    assert kept_gallery(Drawn(seed=1), tmp_path) == used  # asked for: young again
+    kept_gallery(Drawn(seed=2), tmp_path)
+    assert used.is_file()
+    assert not old.parent.exists()
 
 
 def test_an_image_that_cannot_be_read_leaves_nothing_behind(tmp_path: Path) -> None:
