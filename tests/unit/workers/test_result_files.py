@@ -45,3 +45,22 @@ def test_predictions_and_report_are_stored_like_the_student(tmp_path: Path, serv
         assert read_picture(file, 7).startswith(b"\xff\xd8")  # JPEG
     assert gallery.truth.ids == predictions.image_ids
     assert gallery.data_hash == predictions.data_hash
+
+
+def test_a_run_without_room_for_pictures_succeeds_and_says_so(tmp_path: Path, service, monkeypatch) -> None:
+    def full(*_: object, **__: object) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bcd.engine.run.kept_gallery", full)
+    args = AttemptArgs(
+        attempt_id="att_1", epoch=1, api_url="http://127.0.0.1:1", storage=str(tmp_path / "storage"),
+        work=str(tmp_path / "work"), data_cache=str(tmp_path / "cache"), token="secret",
+    )  # fmt: skip
+    spec = {**TINY, "schedule": {**TINY["schedule"], "steps": 2, "warmup_steps": 0}}
+    service._ticket = Ticket(spec=spec, job_id="job_1", attempt_id="att_1", number=1, epoch=1, lease_seconds=30.0)
+    assert run_attempt(args, run=run_job, channel=service, patience=20) == "succeeded"
+    types = [record.type for record in service.records if record.kind == "artifact"]
+    assert "gallery" not in types
+    assert {"result", "predictions"} <= set(types)
+    texts = [record.text for record in service.records if record.kind == "log"]
+    assert any("no pictures" in text and "No space left" in text for text in texts)
