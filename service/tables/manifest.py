@@ -10,7 +10,8 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from bcd.spec import JobSpec, SpecError, parse_spec
 from bcd.spec.base import Strict
-from bcd.spec.parse import message_of, pointer_of
+from bcd.spec.parse import message_of
+from bcd.spec.parse import pointer_of as place_of
 
 MOST_CELLS = 1000
 MEASURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -83,7 +84,7 @@ def parse_manifest(value: Any) -> Manifest:
     try:
         manifest = Manifest.model_validate(value)
     except ValidationError as error:
-        raise SpecError([(pointer_of(value, e["loc"]), message_of(dict(e))) for e in error.errors()]) from None
+        raise SpecError([(place_of(value, e["loc"]), message_of(dict(e))) for e in error.errors()]) from None
     list(cells(manifest))
     return manifest
 
@@ -108,8 +109,12 @@ def cells(manifest: Manifest) -> Iterator[Cell]:
                 yield Cell(student, method, seed, spec.model_copy(update={"seed": seed}))
 
 
-def _pointer(place: str, student: str, method: str) -> str:
+def pointer_of(place: str, cell: Cell) -> str:
     """Where in the manifest a fault of a cell's job spec lies."""
+    return _pointer(place, cell.student, cell.method)
+
+
+def _pointer(place: str, student: str, method: str) -> str:
     first, _, rest = place.lstrip("/").partition("/")
     if first == "student":
         return "/".join(filter(None, ["/students", student, rest]))

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from bcd.spec import SpecError
+from bcd.spec import SpecError, path_faults
 from service.access import audit
 from service.access.principal import Principal
 from service.db import Database
 from service.errors import INVALID_SPEC, Problem
+from service.jobs import needs
 from service.jobs import submit as jobs
 from service.jobs.options import Options
 from service.models import Manifest as Row
 from service.models import Role, new_id
 from service.tables.check import find_cells, group_of
-from service.tables.manifest import Manifest, cells, parse_manifest
+from service.tables.manifest import Cell, Manifest, cells, parse_manifest, pointer_of
 from service.tables.schemas import SubmittedOut
 
 _AGAIN = ("missing", "stale", "failed")
@@ -60,13 +62,14 @@ def existing(session: Session, me: Principal, table_id: str, role: Role = Role.V
 def submit_missing(db: Database, me: Principal, table_id: str) -> SubmittedOut:
     """Submit the cells that are missing, stale or failed. Asked for twice at once, each is submitted once.
 
-    Raises `Problem` 403, 404, or 422 for a cell that is refused; those before it are submitted.
+    Raises `Problem` 403, 404, or 422 where any cell of the table would be refused: then none is submitted.
     """
     with db.read() as session:
         row = existing(session, me, table_id, Role.EDITOR)
         manifest = Manifest.model_validate(row.content)
         found = find_cells(session, row, manifest)
-    options = Options(project=row.project_id, group=group_of(row.name))
+        options = Options(project=row.project_id, group=group_of(row.name))
+        _refuse(session, me, [cell for cell in cells(manifest) if cell.seed == manifest.seeds[0]], options)
     made = []
     for cell, seen in zip(cells(manifest), found, strict=True):
         if seen.state not in _AGAIN:
@@ -76,6 +79,19 @@ def submit_missing(db: Database, me: Principal, table_id: str) -> SubmittedOut:
         job, _ = jobs.submit(db, me, cell.spec.canonical(), options, key=f"table-{key}")
         made.append(job.id)
     return SubmittedOut(job_ids=made, left=len(found) - len(made))
+
+
+def _refuse(session: Session, me: Principal, some: Sequence[Cell], options: Options) -> None:
+    """Say all that is wrong with these cells beside the form of their specs: teacher, pairs, paths."""
+    faults = []
+    for cell in some:
+        found = [
+            *path_faults(cell.spec, me.data_roots),
+            *needs.find(session, me, cell.spec, options, lock=False).faults,
+        ]
+        faults += [(pointer_of(place, cell), f"{cell.student} / {cell.method}: {message}") for place, message in found]
+    if faults:
+        raise _refusal(faults)
 
 
 def _refusal(faults: list[tuple[str, str]]) -> Problem:

@@ -35,3 +35,12 @@ def test_cells_of_the_published_table_are_the_published_recipes(student: str, me
         if spec["teacher"]:
             spec["teacher"].pop("path")
     assert mine == theirs
+
+
+def test_the_digits_table_trains_the_demo_student() -> None:
+    manifest = parse_manifest(read_manifest(FOLDER / "digits.yaml"))
+    mine = next(iter(cells(manifest))).spec.canonical()
+    theirs = parse_spec(read_values(FOLDER.parent / "demo-baseline.yaml")).canonical()
+    assert {key: mine[key] for key in ("student", "data", "schedule")} == {
+        key: theirs[key] for key in ("student", "data", "schedule")
+    }

@@ -160,6 +160,17 @@ def test_a_manifest_that_is_wrong_says_where(client: TestClient, changes: dict[s
     assert client.get("/api/v1/tables").json()["items"] == []
 
 
+def test_a_cell_that_would_be_refused_is_named_and_none_is_submitted(client: TestClient) -> None:
+    pair = {"labels": [], "ld": [{"type": "ld"}]}
+    table = keep(client, students={"other bins": {**TINY["student"], "reg_max": 7}}, methods=pair, published={})
+    response = client.post(f"/api/v1/tables/{table['id']}/submit")
+    assert response.status_code == 422
+    (fault,) = response.json()["errors"]
+    assert fault["pointer"] == "/methods/ld/0"
+    assert fault["detail"].startswith("other bins / ld: ld: it compares distributions bin by bin")
+    assert look(client, table["id"])["counts"]["missing"] == 6
+
+
 def test_a_table_is_forgotten_and_its_jobs_stay(client: TestClient) -> None:
     table = keep(client)
     submit(client, table["id"])
