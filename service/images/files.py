@@ -23,7 +23,9 @@ from service.models import Artifact
 from service.settings import Settings
 
 _BLOCK = 256 * 1024  # bytes asked of storage at a time
-_LOOKS, _PREDICTIONS, _GALLERIES = 16, 8, 8  # kept in memory, newest used; one is at most some 10 MB
+# Kept in memory, those used last. Predictions of 5,000 images have some 30 MB, what is left of them on the pictures
+# above a score a few.
+_LOOKS, _PREDICTIONS, _GALLERIES = 16, 2, 8
 
 
 @dataclass(frozen=True)
