@@ -45,7 +45,7 @@ def server(answer: bytes) -> Iterator[int]:
 
     def serve() -> None:
         connection, _ = listener.accept()
-        with connection, suppress(ConnectionError):  # who has heard enough hangs up
+        with connection, suppress(OSError):  # who has heard enough hangs up
             connection.settimeout(10)
             heard.append(connection.recv(65536))
             connection.sendall(answer)
