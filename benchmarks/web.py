@@ -107,6 +107,7 @@ def _measure(browser: Browser, settings: Settings, tries: int) -> Iterator[str]:
         page.get_by_role("heading", name="Overview").wait_for()
         entries = page.evaluate("performance.getEntriesByType('resource').map(one => [one.name, one.encodedBodySize])")
         sizes.append(sum(size for name, size in entries if name.endswith((".js", ".css"))) / 1000)
+        page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
         paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
         context.close()
         return float(paint)

@@ -1,13 +1,15 @@
 import { Center, Loader } from "@mantine/core";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Outlet } from "@tanstack/react-router";
-import { type JSX, useEffect, useState } from "react";
+import { type JSX, lazy, Suspense, useEffect, useState } from "react";
 
 import { session, signIn, takeToken } from "@/api/session";
 import { Failure } from "@/components/States";
 
 import { Shell } from "./Shell";
-import { SignIn } from "./SignIn";
+
+// Who is signed in does not need it.
+const SignIn = lazy(() => import("./SignIn"));
 
 /** Signed in: the shell and its page. Else: the sign-in page, at the same address. */
 export function Root(): JSX.Element {
@@ -35,7 +37,12 @@ export function Root(): JSX.Element {
         <Failure error={me.error} retry={() => void me.refetch()} />
       </Center>
     );
-  if (me.data === null) return <SignIn refusal={refusal} />;
+  if (me.data === null)
+    return (
+      <Suspense>
+        <SignIn refusal={refusal} />
+      </Suspense>
+    );
   return (
     <Shell me={me.data}>
       <Outlet />

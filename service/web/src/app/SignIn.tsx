@@ -5,7 +5,7 @@ import { type JSX, useState } from "react";
 import { session, signIn } from "@/api/session";
 
 /** Asks for an API token; there are no passwords. */
-export function SignIn({ refusal }: { refusal: Error | null }): JSX.Element {
+export default function SignIn({ refusal }: { refusal: Error | null }): JSX.Element {
   const client = useQueryClient();
   const [token, setToken] = useState("");
   const attempt = useMutation({
