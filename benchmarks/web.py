@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -27,8 +26,9 @@ from service import frontend, processes
 from service.auth import owner_token
 from service.seed.write import COMPARED, Size, seed
 from service.settings import Settings
+from tests.helpers.installation import free_ports
+from tests.ui.story import find_browser
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Resolves with the time of the second frame after the selector is there.
 _DRAWN = """selector => new Promise((done, fail) => {
   const look = () => {
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, help="A home of `bcd seed-demo`; default: a new one, removed afterwards.")
     parser.add_argument("--tries", type=int, default=5)
     options = parser.parse_args()
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    found = find_browser()
     if found is None or not frontend.is_built():
         sys.exit("needs Chromium and the built UI: apt-get install chromium; make web")
     with tempfile.TemporaryDirectory() as folder:
@@ -183,8 +183,7 @@ def _live(page: Page, settings: Settings, tries: int) -> Iterator[float]:
 @contextmanager
 def _api(home: Path) -> Iterator[Settings]:
     """The api alone: nothing here is to be trained."""
-    with socket_free() as port:
-        os.environ["BCD_API_PORT"] = str(port)
+    os.environ["BCD_API_PORT"] = str(free_ports(1)[0])
     settings = Settings.load(home)
     wanted = processes.api(settings)
     process = subprocess.Popen(
@@ -204,17 +203,6 @@ def _api(home: Path) -> Iterator[Settings]:
     finally:
         process.terminate()
         process.wait(20)
-
-
-@contextmanager
-def socket_free() -> Iterator[int]:
-    """A port that nobody uses."""
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    yield port
 
 
 def _row(what: str, values: list[float], unit: str, target: str) -> str:

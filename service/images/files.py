@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
@@ -143,17 +145,13 @@ class _Remote(io.RawIOBase):
         return len(content)
 
 
-class _faults:
+@contextlib.contextmanager
+def _faults(row: Artifact) -> Iterator[None]:
     """What a damaged file raises, as a problem."""
-
-    def __init__(self, row: Artifact):
-        self._row = row
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
-        if isinstance(error, GalleryError | PredictionsError):
-            raise Problem(410, f"artifact {self._row.id} of job {self._row.job_id}: {error}") from error
+    try:
+        yield
+    except (GalleryError, PredictionsError) as error:
+        raise Problem(410, f"artifact {row.id} of job {row.job_id}: {error}") from error
 
 
 @functools.lru_cache(_GALLERIES)
