@@ -14,7 +14,8 @@ from tests.helpers.runs import TINY
 from workers.attempt import AttemptArgs, run_attempt
 
 
-def test_predictions_and_report_are_stored_like_the_student(tmp_path: Path, service) -> None:
+def run_two_steps(tmp_path: Path, service) -> AttemptArgs:
+    """An attempt that succeeds after two steps of real training."""
     args = AttemptArgs(
         attempt_id="att_1", epoch=1, api_url="http://127.0.0.1:1", storage=str(tmp_path / "storage"),
         work=str(tmp_path / "work"), data_cache=str(tmp_path / "cache"), token="secret",
@@ -22,6 +23,11 @@ def test_predictions_and_report_are_stored_like_the_student(tmp_path: Path, serv
     spec = {**TINY, "schedule": {**TINY["schedule"], "steps": 2, "warmup_steps": 0}}
     service._ticket = Ticket(spec=spec, job_id="job_1", attempt_id="att_1", number=1, epoch=1, lease_seconds=30.0)
     assert run_attempt(args, run=run_job, channel=service, patience=20) == "succeeded"
+    return args
+
+
+def test_predictions_and_report_are_stored_like_the_student(tmp_path: Path, service) -> None:
+    args = run_two_steps(tmp_path, service)
     found = {record.name: record for record in service.records if record.kind == "artifact"}
     assert {name: found[name].type for name in ("predictions.npz", "report.json", "student.safetensors")} == {
         "predictions.npz": "predictions", "report.json": "other", "student.safetensors": "result",
@@ -52,13 +58,7 @@ def test_a_run_without_room_for_pictures_succeeds_and_says_so(tmp_path: Path, se
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("bcd.engine.run.kept_gallery", full)
-    args = AttemptArgs(
-        attempt_id="att_1", epoch=1, api_url="http://127.0.0.1:1", storage=str(tmp_path / "storage"),
-        work=str(tmp_path / "work"), data_cache=str(tmp_path / "cache"), token="secret",
-    )  # fmt: skip
-    spec = {**TINY, "schedule": {**TINY["schedule"], "steps": 2, "warmup_steps": 0}}
-    service._ticket = Ticket(spec=spec, job_id="job_1", attempt_id="att_1", number=1, epoch=1, lease_seconds=30.0)
-    assert run_attempt(args, run=run_job, channel=service, patience=20) == "succeeded"
+    run_two_steps(tmp_path, service)
     types = [record.type for record in service.records if record.kind == "artifact"]
     assert "gallery" not in types
     assert {"result", "predictions"} <= set(types)
